@@ -1,0 +1,22 @@
+//! Apache Kafka's log and client semantics in your process: topics, partitions, producers, consumers
+//! and consumer groups over a segmented log on disk, called directly. No server, no network, no
+//! async runtime.
+
+#![warn(missing_docs, unreachable_pub)]
+#![warn(clippy::pedantic, clippy::unwrap_used, clippy::disallowed_methods)]
+// Kafka's words for different things resemble one another, and the field's names repeat a module's.
+#![allow(clippy::similar_names, clippy::module_name_repetitions)]
+// Most of what can be asked of a handle can be asked for nothing.
+#![allow(clippy::must_use_candidate)]
+
+mod error;
+mod metrics;
+mod record;
+mod time;
+mod topic_partition;
+
+pub use error::{Corruption, Error, Result, TrySendError};
+pub use metrics::{GroupLag, LatencySnapshot, MetricsSnapshot};
+pub use record::{Compression, Header, Headers, Record, TimestampType};
+pub use time::{Clock, ManualClock, SystemClock, Timestamp};
+pub use topic_partition::TopicPartition;

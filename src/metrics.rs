@@ -1,0 +1,229 @@
+//! Every counter of a broker in one place.
+//!
+//! Counters are plain relaxed atomics: they tell how much has happened, and order nothing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::topic_partition::TopicPartition;
+
+/// Counts up.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn increment(&self) {
+        self.add(1);
+    }
+
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How many buckets a [`Histogram`] has: powers of two of microseconds, up to an hour.
+const BUCKETS: usize = 33;
+
+/// Counts durations by their magnitude.
+#[derive(Debug)]
+pub(crate) struct Histogram {
+    buckets: [Counter; BUCKETS],
+    total_micros: Counter,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        let buckets = std::array::from_fn(|_| Counter::default());
+        Self { buckets, total_micros: Counter::default() }
+    }
+}
+
+impl Histogram {
+    pub(crate) fn record(&self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let bucket = (u64::BITS - micros.leading_zeros()) as usize;
+        if let Some(bucket) = self.buckets.get(bucket.min(BUCKETS - 1)) {
+            bucket.increment();
+        }
+        self.total_micros.add(micros);
+    }
+
+    fn snapshot(&self) -> LatencySnapshot {
+        LatencySnapshot {
+            counts: self.buckets.iter().map(Counter::value).collect(),
+            total: Duration::from_micros(self.total_micros.value()),
+        }
+    }
+}
+
+/// What a broker counts. One per broker, shared by everything in it.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    pub(crate) batches_appended: Counter,
+    pub(crate) records_appended: Counter,
+    pub(crate) bytes_appended: Counter,
+    pub(crate) reads: Counter,
+    pub(crate) bytes_read: Counter,
+    pub(crate) records_consumed: Counter,
+    pub(crate) syncs: Counter,
+    pub(crate) batches_synced: Counter,
+    pub(crate) sync_latency: Histogram,
+    pub(crate) segments_rolled: Counter,
+    pub(crate) segments_deleted: Counter,
+    pub(crate) commits: Counter,
+    pub(crate) maintenance_failures: Counter,
+}
+
+impl Metrics {
+    /// All values at about the same moment.
+    pub(crate) fn snapshot(&self) -> MetricsSnapshot {
+        MetricsSnapshot {
+            batches_appended: self.batches_appended.value(),
+            records_appended: self.records_appended.value(),
+            bytes_appended: self.bytes_appended.value(),
+            reads: self.reads.value(),
+            bytes_read: self.bytes_read.value(),
+            records_consumed: self.records_consumed.value(),
+            syncs: self.syncs.value(),
+            batches_synced: self.batches_synced.value(),
+            sync_latency: self.sync_latency.snapshot(),
+            segments_rolled: self.segments_rolled.value(),
+            segments_deleted: self.segments_deleted.value(),
+            commits: self.commits.value(),
+            group_lags: Vec::new(),
+            maintenance_failures: self.maintenance_failures.value(),
+        }
+    }
+}
+
+/// What a broker has done since it was opened. All numbers count up from 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MetricsSnapshot {
+    /// Record batches appended to any partition, those of internal topics included.
+    pub batches_appended: u64,
+    /// Records in them.
+    pub records_appended: u64,
+    /// Bytes of those batches as stored: compressed, with headers.
+    pub bytes_appended: u64,
+    /// Reads of a run of batches, by consumers and others.
+    pub reads: u64,
+    /// Bytes of batches read, as stored.
+    pub bytes_read: u64,
+    /// Records that consumers were given.
+    pub records_consumed: u64,
+    /// Syncs of a partition. `batches_synced / syncs` is how many batches one of them served.
+    pub syncs: u64,
+    /// Batches that were made durable by those syncs.
+    pub batches_synced: u64,
+    /// How long the syncs took.
+    pub sync_latency: LatencySnapshot,
+    /// Segments that ended and were followed by another.
+    pub segments_rolled: u64,
+    /// Segments that were deleted.
+    pub segments_deleted: u64,
+    /// Commits of group offsets.
+    pub commits: u64,
+    /// How far every group is behind, in each partition for which it has committed an offset.
+    pub group_lags: Vec<GroupLag>,
+    /// Turns of the background thread in which something failed. What it was shows where it
+    /// matters: a partition that has stopped says why to whoever appends to it.
+    pub maintenance_failures: u64,
+}
+
+/// How far a group is behind in a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GroupLag {
+    /// The group.
+    pub group: String,
+    /// The partition.
+    pub topic_partition: TopicPartition,
+    /// How many offsets lie between the committed one and the high watermark.
+    pub lag: u64,
+}
+
+impl GroupLag {
+    pub(crate) fn new(group: &str, topic_partition: TopicPartition, lag: u64) -> Self {
+        Self { group: group.to_owned(), topic_partition, lag }
+    }
+}
+
+/// How often something took how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LatencySnapshot {
+    counts: Vec<u64>,
+    total: Duration,
+}
+
+impl LatencySnapshot {
+    /// How many were measured.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// All of them together.
+    pub fn total(&self) -> Duration {
+        self.total
+    }
+
+    /// A duration that the given share (0.0 to 1.0) did not exceed; exact to a factor of two.
+    /// `None` if nothing was measured.
+    ///
+    /// ```
+    /// # let broker = sapwood::Broker::in_memory()?;
+    /// assert_eq!(broker.metrics()?.sync_latency.quantile(0.99), None);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let count = self.count();
+        if count == 0 {
+            return None;
+        }
+        #[allow(clippy::cast_precision_loss)] // a rank, and rough by nature
+        let is_covered = |seen: u64| seen as f64 >= share.clamp(0.0, 1.0) * count as f64;
+        let mut seen = 0;
+        for (bucket, bucket_count) in self.counts.iter().enumerate() {
+            seen += bucket_count;
+            if seen > 0 && is_covered(seen) {
+                return Some(Duration::from_micros(1 << bucket));
+            }
+        }
+        None
+    }
+
+    /// Upper bounds and counts of the buckets, for exporting.
+    pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> + '_ {
+        let bound = |(bucket, count): (usize, &u64)| (Duration::from_micros(1 << bucket), *count);
+        self.counts.iter().enumerate().map(bound)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_upper_bounds_within_a_factor_of_two() {
+        let histogram = Histogram::default();
+        for micros in [70, 80, 90, 5_000] {
+            histogram.record(Duration::from_micros(micros));
+        }
+        let snapshot = histogram.snapshot();
+        assert_eq!(snapshot.count(), 4);
+        assert_eq!(snapshot.quantile(0.5), Some(Duration::from_micros(128)));
+        assert_eq!(snapshot.quantile(1.0), Some(Duration::from_micros(8_192)));
+        assert_eq!(snapshot.total(), Duration::from_micros(5_240));
+    }
+
+    #[test]
+    fn the_longest_durations_share_the_last_bucket() {
+        let histogram = Histogram::default();
+        histogram.record(Duration::MAX);
+        assert_eq!(histogram.snapshot().count(), 1);
+    }
+}

@@ -1,0 +1,255 @@
+//! The records inside a batch, read where they lie.
+//!
+//! Everything the format demands of a record is checked before it is handed out, so that what holds
+//! one need not check again.
+
+use std::iter::FusedIterator;
+
+use crate::record::Header;
+use crate::record::batch_error::BatchError;
+use crate::record::header::BatchHeader;
+use crate::record::varint::{read_varint, read_varlong};
+use crate::time::Timestamp;
+
+/// A record where it lies in a batch or a decompression buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RecordRef<'a> {
+    offset: u64,
+    timestamp: Timestamp,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    headers: Headers<'a>,
+}
+
+impl<'a> RecordRef<'a> {
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The record's own timestamp, or the batch's append time under `LogAppendTime`.
+    pub(crate) fn timestamp(&self) -> Timestamp {
+        self.timestamp
+    }
+
+    pub(crate) fn key(&self) -> Option<&'a [u8]> {
+        self.key
+    }
+
+    /// The value; `None` for a tombstone.
+    pub(crate) fn value(&self) -> Option<&'a [u8]> {
+        self.value
+    }
+
+    pub(crate) fn headers(&self) -> Headers<'a> {
+        self.headers.clone()
+    }
+}
+
+/// The headers of a record, in the order in which they were sent; names may repeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "iterators are lazy"]
+pub struct Headers<'a> {
+    /// `left` headers, read once already.
+    bytes: &'a [u8],
+    left: usize,
+}
+
+impl<'a> Headers<'a> {
+    /// Reads `count` headers, which must fill `bytes`.
+    #[inline]
+    fn parse(bytes: &'a [u8], count: i32) -> Result<Self, &'static str> {
+        if count == 0 && bytes.is_empty() {
+            return Ok(Self { bytes, left: 0 });
+        }
+        Self::parse_some(bytes, count)
+    }
+
+    fn parse_some(bytes: &'a [u8], count: i32) -> Result<Self, &'static str> {
+        let left = usize::try_from(count).map_err(|_| "its header count is negative")?;
+        let mut rest = bytes;
+        for _ in 0..left {
+            read_header(&mut rest)?;
+        }
+        if !rest.is_empty() {
+            return Err("its length does not match what it holds");
+        }
+        Ok(Self { bytes, left })
+    }
+}
+
+impl<'a> Iterator for Headers<'a> {
+    type Item = Header<'a>;
+
+    fn next(&mut self) -> Option<Header<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        Some(read_header(&mut self.bytes).expect("headers are read once when the record is"))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Headers<'_> {}
+impl FusedIterator for Headers<'_> {}
+
+/// The records of a batch in their order. After an error nothing more comes.
+#[derive(Debug, Clone)]
+pub(crate) struct Records<'p> {
+    rest: &'p [u8],
+    /// Records still to come.
+    left: u32,
+    /// The smallest offset delta the next record may have.
+    offset_delta_min: i64,
+    offset_delta_max: i64,
+    base_offset: u64,
+    base_timestamp: i64,
+    /// The timestamp of every record, where they have no say in it.
+    fixed_timestamp: Option<Timestamp>,
+}
+
+/// How far an iteration has come, to go on later without having borrowed the bytes meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RecordsProgress {
+    rest_len: usize,
+    left: u32,
+    offset_delta_min: i64,
+}
+
+impl RecordsProgress {
+    /// How many records are still to come.
+    pub(crate) fn left(&self) -> u32 {
+        self.left
+    }
+}
+
+impl<'p> Records<'p> {
+    pub(crate) fn progress(&self) -> RecordsProgress {
+        let Self { rest, left, offset_delta_min, .. } = self;
+        RecordsProgress { rest_len: rest.len(), left: *left, offset_delta_min: *offset_delta_min }
+    }
+
+    /// Goes on where an iteration over the same payload was.
+    ///
+    /// # Panics
+    ///
+    /// If the payload is shorter than what was left of that one.
+    #[must_use]
+    pub(crate) fn resume(mut self, progress: RecordsProgress) -> Self {
+        let consumed = self.rest.len().checked_sub(progress.rest_len);
+        self.rest = consumed
+            .and_then(|consumed| self.rest.get(consumed..))
+            .expect("the payload is the one whose iteration is resumed");
+        self.left = progress.left;
+        self.offset_delta_min = progress.offset_delta_min;
+        self
+    }
+
+    pub(crate) fn new(
+        payload: &'p [u8],
+        header: &BatchHeader,
+        fixed_timestamp: Option<Timestamp>,
+    ) -> Self {
+        Self {
+            rest: payload,
+            left: header.record_count,
+            offset_delta_min: 0,
+            offset_delta_max: i64::from(header.last_offset_delta),
+            base_offset: header.base_offset,
+            base_timestamp: header.base_timestamp,
+            fixed_timestamp,
+        }
+    }
+
+    #[inline]
+    fn read(&mut self) -> Result<RecordRef<'p>, &'static str> {
+        let mut body = read_body(&mut self.rest)?;
+        // The attributes of a record have never been used; Kafka ignores them as well.
+        let (_, after) = body.split_first().ok_or(CUT_SHORT)?;
+        body = after;
+        let timestamp_delta = read_varlong(&mut body).ok_or(CUT_SHORT)?;
+        let offset_delta = i64::from(read_varint(&mut body).ok_or(CUT_SHORT)?);
+        // Kafka does not look at the order. Nothing writes another one, and a consumer's position
+        // must never go back, so anything else is damage.
+        if offset_delta < self.offset_delta_min || offset_delta > self.offset_delta_max {
+            return Err("its offset is out of order or outside the batch");
+        }
+        self.offset_delta_min = offset_delta + 1;
+        let key = read_nullable(&mut body)?;
+        let value = read_nullable(&mut body)?;
+        let header_count = read_varint(&mut body).ok_or(CUT_SHORT)?;
+        let headers = Headers::parse(body, header_count)?;
+        let timestamp = match self.fixed_timestamp {
+            None => Timestamp::from_millis(self.base_timestamp.wrapping_add(timestamp_delta)),
+            Some(timestamp) => timestamp,
+        };
+        // The delta is not negative, being at least the smallest one allowed.
+        let offset = self.base_offset + offset_delta.unsigned_abs();
+        Ok(RecordRef { offset, timestamp, key, value, headers })
+    }
+
+    #[cold]
+    fn fail(&mut self, reason: &str) -> BatchError {
+        let left = std::mem::take(&mut self.left);
+        self.rest = &[];
+        BatchError::corrupt(format!(
+            "a record of the batch is damaged ({left} from its end): {reason}"
+        ))
+    }
+}
+
+impl<'p> Iterator for Records<'p> {
+    type Item = Result<RecordRef<'p>, BatchError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            if self.rest.is_empty() {
+                return None;
+            }
+            return Some(Err(self.fail("more bytes follow than the batch has records for")));
+        }
+        match self.read() {
+            Ok(record) => {
+                self.left -= 1;
+                Some(Ok(record))
+            }
+            Err(reason) => Some(Err(self.fail(reason))),
+        }
+    }
+}
+
+impl FusedIterator for Records<'_> {}
+
+const CUT_SHORT: &str = "it is cut short";
+
+/// Splits the next record off `rest`, without its length.
+#[inline]
+fn read_body<'p>(rest: &mut &'p [u8]) -> Result<&'p [u8], &'static str> {
+    let length = read_varint(rest).ok_or(CUT_SHORT)?;
+    read_bytes(rest, length)
+}
+
+/// Reads a length and as many bytes; `None` for null, which is any negative length, as in Kafka.
+#[inline]
+fn read_nullable<'p>(rest: &mut &'p [u8]) -> Result<Option<&'p [u8]>, &'static str> {
+    match read_varint(rest).ok_or(CUT_SHORT)? {
+        ..0 => Ok(None),
+        length => read_bytes(rest, length).map(Some),
+    }
+}
+
+#[inline]
+fn read_bytes<'p>(rest: &mut &'p [u8], length: i32) -> Result<&'p [u8], &'static str> {
+    let length = usize::try_from(length).map_err(|_| "a length is negative")?;
+    let (bytes, after) = rest.split_at_checked(length).ok_or("a length goes past its end")?;
+    *rest = after;
+    Ok(bytes)
+}
+
+fn read_header<'p>(rest: &mut &'p [u8]) -> Result<Header<'p>, &'static str> {
+    let length = read_varint(rest).ok_or(CUT_SHORT)?;
+    let name = read_bytes(rest, length)?;
+    let name = str::from_utf8(name).map_err(|_| "a header name is not UTF-8")?;
+    Ok(Header { name, value: read_nullable(rest)? })
+}
