@@ -10,6 +10,7 @@
 #![allow(clippy::must_use_candidate)]
 
 mod error;
+mod fs;
 mod metrics;
 mod record;
 mod time;
