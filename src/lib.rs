@@ -13,11 +13,13 @@ mod error;
 mod fs;
 mod metrics;
 mod record;
+mod segment;
 mod time;
 mod topic_partition;
 
 pub use error::{Corruption, Error, Result, TrySendError};
 pub use metrics::{GroupLag, LatencySnapshot, MetricsSnapshot};
 pub use record::{Compression, Header, Headers, Record, TimestampType};
+pub use segment::records_file::ReadMode;
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use topic_partition::TopicPartition;

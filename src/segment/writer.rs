@@ -1,0 +1,254 @@
+//! The append side of the active segment.
+//!
+//! One [`SegmentWriter`] exists per log and lives under the log's append lock. Space is made ready
+//! ahead of the write position by writing zeros, so that a full disk shows as an error there and
+//! nowhere else, and so that a sync has no new file length to record. Into that space batches go in
+//! one of two ways: stored into a mapped window (no system call; the bytes are the kernel's at
+//! once), or by `pwrite` (which makes the following fdatasync cheaper).
+//!
+//! A failed append leaves everything as it was: the position moves last. What part of the bytes got
+//! into the file is cut off before the next append, so that nothing of it can be taken for a batch
+//! later.
+
+use std::sync::Arc;
+
+use super::entries::EntriesFile;
+use super::file_name::Suffix;
+use super::indexer::{IndexRule, Indexer};
+use super::{BatchPosition, Segment};
+use crate::error::{Error, Result};
+use crate::fs::{File, TailWindow, TailWrites};
+use crate::time::Timestamp;
+
+/// Space is made ready in steps of this many bytes, fewer while the segment is small: an idle
+/// partition should not cost a megabyte.
+const ZERO_STEP_MAX: u64 = 1 << 20;
+const ZERO_STEP_MIN: u64 = 64 << 10;
+
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// How a batch's bytes get into the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Store {
+    /// Copied into the mapped window, where the file system allows that.
+    Window,
+    /// By `pwrite`, to be followed by a sync.
+    Positioned,
+}
+
+/// Limits of a segment that its writer has to know.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WriterLimits {
+    /// `segment.bytes`: space is never made ready beyond it.
+    pub(crate) len_max: u64,
+    /// `index.interval.bytes`.
+    pub(crate) index_interval: u64,
+    /// How the file system lets tails be written.
+    pub(crate) tail_writes: TailWrites,
+}
+
+/// Appends to one segment.
+#[derive(Debug)]
+pub(crate) struct SegmentWriter {
+    segment: Arc<Segment>,
+    file: Arc<dyn File>,
+    limits: WriterLimits,
+    window: Option<Box<dyn TailWindow>>,
+    /// Where the next batch goes.
+    position: u64,
+    /// The file holds zeros from `position` up to here.
+    zeroed_end: u64,
+    behind: Behind,
+    rule: IndexRule,
+    index_file: EntriesFile,
+    time_index_file: EntriesFile,
+}
+
+/// What the file may hold behind the zeros that are counted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    Nothing,
+    /// More zeros, left by an attempt to write some.
+    Zeros,
+    /// Part of a batch that could not be written whole, perhaps over the zeros as well.
+    Torn,
+}
+
+impl SegmentWriter {
+    /// Starts writing behind what the segment holds and `indexer` has seen, in a file that ends
+    /// there.
+    pub(crate) fn new(
+        segment: Arc<Segment>,
+        file: Arc<dyn File>,
+        indexer: Indexer,
+        limits: WriterLimits,
+    ) -> Self {
+        let Indexer { indexes, mut rule } = indexer;
+        rule.interval = limits.index_interval;
+        segment.grow_indexes(indexes);
+        segment.note_largest_timestamp(rule.largest_timestamp());
+        segment.records().keep_open(Arc::clone(&file));
+        Self {
+            position: segment.len(),
+            zeroed_end: segment.len(),
+            behind: Behind::Nothing,
+            segment,
+            file,
+            limits,
+            window: None,
+            rule,
+            index_file: EntriesFile::default(),
+            time_index_file: EntriesFile::default(),
+        }
+    }
+
+    pub(crate) fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    /// Where the next batch goes.
+    pub(crate) fn end(&self) -> BatchPosition {
+        self.segment.end()
+    }
+
+    /// The largest timestamp of the first batch, by which the segment's age is counted.
+    pub(crate) fn first_timestamp(&self) -> Option<Timestamp> {
+        self.rule.first_timestamp()
+    }
+
+    /// How many entries the two indexes hold.
+    pub(crate) fn index_entries(&self) -> (usize, usize) {
+        self.rule.entries()
+    }
+
+    /// Follows a change of the topic's settings.
+    pub(crate) fn set_limits(&mut self, limits: WriterLimits) {
+        self.limits = limits;
+        self.rule.interval = limits.index_interval;
+    }
+
+    /// Appends one batch, whose base offset is the segment's next offset.
+    ///
+    /// On an error nothing has happened: readers never look at what part of the bytes got into the
+    /// file.
+    pub(crate) fn append(&mut self, bytes: &[u8], facts: BatchFacts, store: Store) -> Result<()> {
+        if self.behind == Behind::Torn {
+            self.cut()?;
+        }
+        let at = self.position;
+        let end = at + bytes.len() as u64;
+        let store = match self.limits.tail_writes {
+            TailWrites::Mapped => {
+                self.zero_ahead(end)?;
+                store
+            }
+            TailWrites::Positioned => Store::Positioned,
+        };
+        match store {
+            Store::Window => self.window_to(end)?.store(bytes, at),
+            Store::Positioned => {
+                if let Err(error) = self.file.write_all_at(bytes, at) {
+                    self.behind = Behind::Torn;
+                    return Err(self.io("append to", error));
+                }
+            }
+        }
+        if let Some(entry) = self.rule.due(facts.last_offset, facts.max_timestamp, at) {
+            self.segment.change_indexes(|indexes| self.rule.push(indexes, entry));
+        }
+        self.segment.note_largest_timestamp(self.rule.largest_timestamp());
+        self.position = end;
+        self.zeroed_end = self.zeroed_end.max(end);
+        let base_offset = facts.last_offset + 1;
+        self.segment.follow_to(BatchPosition { file_position: end, base_offset });
+        Ok(())
+    }
+
+    /// Writes zeros so that the file reaches at least `end`, and some way further if it can.
+    fn zero_ahead(&mut self, end: u64) -> Result<()> {
+        if end <= self.zeroed_end {
+            return Ok(());
+        }
+        let step = self.position.clamp(ZERO_STEP_MIN, ZERO_STEP_MAX);
+        // `len_max` may lie below `end`: settings can have changed since the segment was begun.
+        let target = (end + step).next_multiple_of(4096).min(self.limits.len_max).max(end);
+        while self.zeroed_end < target {
+            let len = usize::try_from(target - self.zeroed_end).unwrap_or(ZEROS.len());
+            let zeros = ZEROS.get(..len).unwrap_or(&ZEROS);
+            if let Err(error) = self.file.write_all_at(zeros, self.zeroed_end) {
+                self.behind = Behind::Zeros;
+                let error = self.io("extend", error);
+                // The disk is full ahead, but what is needed now is there.
+                let enough = self.zeroed_end >= end && error.is_retriable();
+                return if enough { Ok(()) } else { Err(error) };
+            }
+            self.zeroed_end += zeros.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Cuts the file to its true length. Appends may go on.
+    pub(crate) fn cut(&mut self) -> Result<()> {
+        self.window = None;
+        if self.zeroed_end > self.position || self.behind != Behind::Nothing {
+            self.file.set_len(self.position).map_err(|error| self.io("cut", error))?;
+            self.zeroed_end = self.position;
+            self.behind = Behind::Nothing;
+        }
+        Ok(())
+    }
+
+    /// A window that reaches at least `end`.
+    fn window_to(&mut self, end: u64) -> Result<&mut Box<dyn TailWindow>> {
+        if self.window.as_ref().is_none_or(|window| window.end() < end) {
+            // The old window goes first: two of them must not cover the same bytes.
+            self.window = None;
+            let len = usize::try_from(self.zeroed_end - self.position).unwrap_or(usize::MAX);
+            let window =
+                self.file.map_tail(self.position, len, self.segment.records().written_end());
+            self.window = Some(window.map_err(|error| self.io("map", error))?);
+        }
+        Ok(self.window.as_mut().expect("it was made just above"))
+    }
+
+    /// Brings the index files up to date, so that an open after a kill need not walk the segment.
+    pub(crate) fn persist_indexes(&mut self) -> Result<()> {
+        let (fs, segment) = (&*self.segment.fs, &self.segment);
+        let (index, time_index) = (segment.path(Suffix::Index), segment.path(Suffix::TimeIndex));
+        let (index_file, time_index_file) = (&mut self.index_file, &mut self.time_index_file);
+        segment.with_growing_indexes(|indexes| {
+            index_file.write(fs, &index, &indexes.offsets.entries)?;
+            time_index_file.write(fs, &time_index, &indexes.times.entries)
+        })
+    }
+
+    /// Makes the index files durable.
+    pub(crate) fn sync_indexes(&self) -> Result<()> {
+        let (fs, segment) = (&*self.segment.fs, &self.segment);
+        EntriesFile::sync(fs, &segment.path(Suffix::Index))?;
+        EntriesFile::sync(fs, &segment.path(Suffix::TimeIndex))
+    }
+
+    /// Gives the segment its final time entry and writes its index files: it ends here. After an
+    /// error it may be repeated, and appends may go on instead.
+    pub(crate) fn finish_indexes(&mut self) -> Result<()> {
+        self.segment.change_indexes(|indexes| self.rule.finish(indexes));
+        self.persist_indexes()
+    }
+
+    /// What a sync of the segment has to reach.
+    pub(crate) fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+
+    fn io(&self, operation: &'static str, error: std::io::Error) -> Error {
+        Error::io(operation, self.segment.records().path(), error)
+    }
+}
+
+/// What a writer has to know of a batch besides its bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchFacts {
+    pub(crate) last_offset: u64,
+    pub(crate) max_timestamp: Timestamp,
+}
