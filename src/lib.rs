@@ -11,6 +11,7 @@
 
 mod error;
 mod fs;
+mod log;
 mod metrics;
 mod record;
 mod segment;
@@ -18,8 +19,15 @@ mod time;
 mod topic_partition;
 
 pub use error::{Corruption, Error, Result, TrySendError};
+pub use log::config::{Durability, TopicConfig, WhenFull};
+pub use log::recovery::{CutTail, PartitionRecovery, RecoveryMode};
 pub use metrics::{GroupLag, LatencySnapshot, MetricsSnapshot};
 pub use record::{Compression, Header, Headers, Record, TimestampType};
 pub use segment::records_file::ReadMode;
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use topic_partition::TopicPartition;
+
+/// What is promised, and what is assumed of the disk.
+pub mod durability {
+    #![doc = include_str!("log/durability.md")]
+}
