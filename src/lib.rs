@@ -16,6 +16,7 @@ mod metrics;
 mod record;
 mod segment;
 mod time;
+mod topic;
 mod topic_partition;
 
 pub use error::{Corruption, Error, Result, TrySendError};
@@ -25,6 +26,9 @@ pub use metrics::{GroupLag, LatencySnapshot, MetricsSnapshot};
 pub use record::{Compression, Header, Headers, Record, TimestampType};
 pub use segment::records_file::ReadMode;
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
+pub use topic::log_manager::RecoveryReport;
+pub use topic::partitioner::{DefaultPartitioner, Partitioner, Placement};
+pub use topic::{Partition, RecordMetadata, Topic};
 pub use topic_partition::TopicPartition;
 
 /// What is promised, and what is assumed of the disk.
