@@ -9,20 +9,32 @@
 // Most of what can be asked of a handle can be asked for nothing.
 #![allow(clippy::must_use_candidate)]
 
+mod broker;
+mod consumer;
 mod error;
 mod fs;
+mod group;
 mod log;
 mod metrics;
+mod producer;
 mod record;
 mod segment;
 mod time;
 mod topic;
 mod topic_partition;
 
+pub use broker::Broker;
+pub use broker::config::BrokerBuilder;
+pub use broker::verify::{PartitionVerification, VerifyReport};
+pub use consumer::config::{AutoOffsetReset, ConsumerBuilder};
+pub use consumer::records::{ConsumerRecord, ConsumerRecords, ConsumerRecordsIter, OwnedRecord};
+pub use consumer::{Consumer, WakeupHandle};
 pub use error::{Corruption, Error, Result, TrySendError};
+pub use group::{GroupDescription, GroupOffset, OffsetAndMetadata};
 pub use log::config::{Durability, TopicConfig, WhenFull};
 pub use log::recovery::{CutTail, PartitionRecovery, RecoveryMode};
 pub use metrics::{GroupLag, LatencySnapshot, MetricsSnapshot};
+pub use producer::{Delivery, Producer, ProducerBuilder};
 pub use record::{Compression, Header, Headers, Record, TimestampType};
 pub use segment::records_file::ReadMode;
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};

@@ -1,0 +1,169 @@
+//! The settings of a broker.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::broker::maintenance::Maintenance;
+use crate::broker::{Broker, Shared};
+use crate::error::{Error, Result};
+use crate::fs::FileSystem;
+use crate::fs::disk::DiskFileSystem;
+use crate::fs::memory::MemoryFileSystem;
+use crate::group::coordinator::GroupCoordinator;
+use crate::log::Environment;
+use crate::log::recovery::RecoveryMode;
+use crate::metrics::Metrics;
+use crate::segment::records_file::ReadMode;
+use crate::time::{Clock, SystemClock};
+use crate::topic::log_manager::{LogManager, OpenMode};
+
+/// How often retention is applied, as in Kafka: five minutes.
+const RETENTION_CHECK_INTERVAL: Duration = Duration::from_secs(300);
+
+/// Settings of a [`Broker`], and the way to open it. See [`Broker::builder`].
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+/// use sapwood::{BrokerBuilder, ManualClock, Timestamp};
+///
+/// // A broker for a test: in memory, and nothing happens by itself.
+/// let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
+/// let broker =
+///     BrokerBuilder::in_memory().clock(clock.clone()).background_thread(false).open()?;
+/// clock.advance(Duration::from_secs(3600));
+/// broker.run_maintenance()?;
+/// # Ok::<(), sapwood::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct BrokerBuilder {
+    directory: PathBuf,
+    fs: Arc<dyn FileSystem>,
+    clock: Arc<dyn Clock>,
+    read_mode: ReadMode,
+    recovery_mode: RecoveryMode,
+    background_thread: bool,
+    retention_check_interval: Duration,
+}
+
+impl BrokerBuilder {
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self {
+            directory,
+            fs: Arc::new(DiskFileSystem),
+            clock: Arc::new(SystemClock::new()),
+            read_mode: ReadMode::default(),
+            recovery_mode: RecoveryMode::default(),
+            background_thread: true,
+            retention_check_interval: RETENTION_CHECK_INTERVAL,
+        }
+    }
+
+    /// A broker whose files are in memory and go with it. See [`Broker::in_memory`].
+    pub fn in_memory() -> Self {
+        let fs = Arc::new(MemoryFileSystem::new());
+        Self { fs, ..Self::new(PathBuf::from("memory")) }
+    }
+
+    /// Files other than those of the disk.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn file_system(mut self, fs: Arc<dyn FileSystem>) -> Self {
+        self.fs = fs;
+        self
+    }
+
+    /// Where time comes from. Default: the operating system's clocks.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// How consumers get at the bytes of segments. Default: [`ReadMode::Mapped`]. Brokers that are
+    /// read-only or in memory always copy.
+    pub fn read_mode(mut self, read_mode: ReadMode) -> Self {
+        self.read_mode = read_mode;
+        self
+    }
+
+    /// What to do about damage to records that were safely stored. Default:
+    /// [`RecoveryMode::Refuse`]. Brokers that are opened read-only always refuse.
+    pub fn recovery_mode(mut self, recovery_mode: RecoveryMode) -> Self {
+        self.recovery_mode = recovery_mode;
+        self
+    }
+
+    /// Whether the broker has its one background thread, which writes lingering batches, syncs what
+    /// is due and applies retention. Default: `true`. Without it call
+    /// [`Broker::run_maintenance`] yourself: sends under `Fsync` that nobody waits for, flush
+    /// intervals and retention depend on it.
+    pub fn background_thread(mut self, background_thread: bool) -> Self {
+        self.background_thread = background_thread;
+        self
+    }
+
+    /// How often retention is applied; Kafka's `log.retention.check.interval.ms`. Default: 5
+    /// minutes; at least 1 ms.
+    pub fn retention_check_interval(mut self, interval: Duration) -> Self {
+        self.retention_check_interval = interval;
+        self
+    }
+
+    /// Opens the broker for writing. See [`Broker::open`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::open`]; [`Error::InvalidConfig`] for settings that make no sense.
+    pub fn open(self) -> Result<Broker> {
+        self.open_as(OpenMode::Write)
+    }
+
+    /// Opens the broker for reading only. See [`Broker::open_read_only`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::open_read_only`].
+    pub fn open_read_only(self) -> Result<Broker> {
+        self.open_as(OpenMode::ReadOnly)
+    }
+
+    fn open_as(self, mode: OpenMode) -> Result<Broker> {
+        if self.retention_check_interval < Duration::from_millis(1) {
+            return Err(Error::InvalidConfig {
+                name: "log.retention.check.interval.ms".to_owned(),
+                value: self.retention_check_interval.as_millis().to_string(),
+                reason: "it must be at least 1".to_owned(),
+            });
+        }
+        // Whoever follows another process must not map a file that the other may cut at any time.
+        let read_mode = if mode == OpenMode::ReadOnly { ReadMode::Copied } else { self.read_mode };
+        let environment = Environment {
+            fs: self.fs,
+            clock: Arc::clone(&self.clock),
+            metrics: Arc::new(Metrics::default()),
+            read_mode,
+        };
+        let (manager, report) =
+            LogManager::open(environment, self.directory, mode, self.recovery_mode)?;
+        let manager = Arc::new(manager);
+        let groups = Arc::new(GroupCoordinator::open(&manager)?);
+        let maintenance = Arc::new(Maintenance::new(self.clock, self.retention_check_interval));
+        let shared = Arc::new(Shared {
+            manager,
+            maintenance: Arc::clone(&maintenance),
+            groups: Arc::clone(&groups),
+            report,
+            closed: AtomicBool::new(false),
+            closing: Mutex::new(()),
+            changing_topics: Mutex::new(()),
+        });
+        if self.background_thread && mode == OpenMode::Write {
+            maintenance.start(&groups)?;
+        }
+        Ok(Broker(shared))
+    }
+}

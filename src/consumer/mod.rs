@@ -1,0 +1,593 @@
+//! The consumer: what it reads, where it is, what it commits.
+//!
+//! [`Consumer`] ties together the partitions and positions ([`subscription`]), the reading
+//! ([`fetcher`]) and the group ([`membership`]). It works on the caller's thread alone; while it
+//! waits in `poll` it leaves a wakeup with each of its partitions.
+
+mod buffered;
+pub(crate) mod config;
+mod fetcher;
+mod membership;
+pub(crate) mod records;
+mod subscription;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use self::config::{ConsumerBuilder, ConsumerConfig};
+use self::fetcher::Fetcher;
+use self::membership::GroupMember;
+use self::records::ConsumerRecords;
+use self::subscription::{StartPolicy, Subscription};
+use crate::broker::Broker;
+use crate::error::{Error, Result};
+use crate::group::OffsetAndMetadata;
+use crate::log::end_offsets::Wakeup;
+use crate::time::{Deadline, Timestamp};
+use crate::topic_partition::TopicPartition;
+
+/// A waiting consumer looks this often for partitions that its topics have got.
+const DISCOVERY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A waiting consumer of a broker that was opened read-only looks this often whether the writing
+/// process has written.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(10);
+
+impl Broker {
+    /// Starts setting up a consumer; [`subscribe`](ConsumerBuilder::subscribe) and
+    /// [`assign`](ConsumerBuilder::assign) make it.
+    pub fn consumer(&self) -> ConsumerBuilder {
+        ConsumerBuilder::new(self.clone())
+    }
+}
+
+impl ConsumerBuilder {
+    /// Makes a consumer of all partitions of some topics, those included that they get later.
+    ///
+    /// With a group it joins the group, which must have no other consumer, and begins where the
+    /// group has left off. Does not block, except that the first group of a broker ever creates
+    /// the internal topic `__consumer_offsets`, durably.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownTopic`]; [`Error::GroupOccupied`] if the group has a consumer;
+    /// [`Error::InvalidGroup`] and [`Error::InvalidConfig`] for settings that make no sense, also
+    /// when no topic is named; [`Error::Closed`].
+    pub fn subscribe<T: AsRef<str>>(self, topics: impl IntoIterator<Item = T>) -> Result<Consumer> {
+        self.validate()?;
+        let mut names: Vec<String> =
+            topics.into_iter().map(|topic| topic.as_ref().to_owned()).collect();
+        names.sort();
+        names.dedup();
+        Consumer::subscribe(self.broker, &self.config, names)
+    }
+
+    /// Makes a consumer of just these partitions.
+    ///
+    /// With a group it begins where the group has left off, and can commit as long as no consumer
+    /// is subscribed under the name of the group; it does not join: any number of consumers may
+    /// divide partitions among themselves this way, and it is up to you that they do.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`]; [`Error::InvalidGroup`] and
+    /// [`Error::InvalidConfig`] for settings that make no sense; [`Error::Closed`].
+    pub fn assign(self, partitions: impl IntoIterator<Item = TopicPartition>) -> Result<Consumer> {
+        self.validate()?;
+        let mut partitions: Vec<TopicPartition> = partitions.into_iter().collect();
+        partitions.sort();
+        partitions.dedup();
+        Consumer::assign(self.broker, &self.config, &partitions)
+    }
+}
+
+/// Reads the records of some partitions in order, and remembers how far it has come.
+///
+/// A consumer has a *position* in each of its partitions: the offset of the record that it returns
+/// next. [`poll`](Self::poll) moves it. With a group, [`commit`](Self::commit) stores the positions
+/// durably, and the group's next consumer begins there: after a restart, records that were returned
+/// but not committed come again, and none is skipped.
+///
+/// One thread uses a consumer at a time; it can be moved between threads. Dropping it leaves the
+/// group at once without committing anything; [`close`](Self::close) commits first. It keeps the
+/// broker alive.
+///
+/// ```
+/// use std::time::Duration;
+/// use sapwood::{Broker, Record, TopicConfig};
+///
+/// let broker = Broker::in_memory()?;
+/// let orders = broker.create_topic("orders", TopicConfig::default())?;
+/// orders.partition(0)?.append(&[Record::new("paid"), Record::new("shipped")])?;
+///
+/// let mut consumer = broker.consumer().group("billing").subscribe(["orders"])?;
+/// for record in &consumer.poll(Duration::from_secs(1))? {
+///     println!("{}@{}: {:?}", record.topic_partition(), record.offset(), record.value());
+/// }
+/// consumer.commit()?;
+/// drop(consumer);
+///
+/// // Whoever comes next goes on where the group has left off.
+/// let mut consumer = broker.consumer().group("billing").subscribe(["orders"])?;
+/// assert!(consumer.poll(Duration::ZERO)?.is_empty());
+/// # Ok::<(), sapwood::Error>(())
+/// ```
+pub struct Consumer {
+    broker: Broker,
+    /// `None` for a consumer without a group.
+    member: Option<GroupMember>,
+    subscription: Subscription,
+    fetcher: Fetcher,
+    /// `None`: only on demand.
+    auto_commit: Option<Duration>,
+    /// When the next automatic commit is due, on the broker's monotonic clock.
+    auto_commit_at: Duration,
+    /// When to look next for what the writing process has done to topics, on the same clock.
+    follow_topics_at: Duration,
+    interrupt: Arc<Interrupt>,
+}
+
+/// What wakes a consumer that waits.
+#[derive(Debug, Default)]
+struct Interrupt {
+    wakeup: Arc<Wakeup>,
+    /// Somebody has called [`WakeupHandle::wakeup`], and no poll has returned since.
+    requested: AtomicBool,
+}
+
+/// Wakes a consumer that waits in [`Consumer::poll`] on another thread, as Kafka's `wakeup()` does.
+/// Get one from [`Consumer::wakeup_handle`].
+///
+/// ```
+/// use std::time::Duration;
+/// use sapwood::{Broker, TopicConfig};
+///
+/// let broker = Broker::in_memory()?;
+/// broker.create_topic("orders", TopicConfig::default())?;
+/// let mut consumer = broker.consumer().subscribe(["orders"])?;
+/// let handle = consumer.wakeup_handle();
+/// let waiting = std::thread::spawn(move || consumer.poll(Duration::MAX).map(|r| r.len()));
+/// handle.wakeup();
+/// assert_eq!(waiting.join().expect("it does not panic")?, 0);
+/// # Ok::<(), sapwood::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct WakeupHandle(Arc<Interrupt>);
+
+impl WakeupHandle {
+    /// Makes the poll that is under way, or else the next one, return at once with what there is,
+    /// which may be nothing. Never blocks, and loses no records.
+    pub fn wakeup(&self) {
+        // Set before the wake-up, and seen by whoever was woken: both pass through its lock.
+        self.0.requested.store(true, Ordering::Release);
+        self.0.wakeup.wake();
+    }
+}
+
+impl Consumer {
+    fn subscribe(broker: Broker, config: &ConsumerConfig, topics: Vec<String>) -> Result<Self> {
+        broker.check_open()?;
+        if topics.is_empty() {
+            return Err(Error::InvalidConfig {
+                name: "topics".to_owned(),
+                value: String::new(),
+                reason: "a consumer subscribes to at least one topic".to_owned(),
+            });
+        }
+        broker.manager().follow_topics()?;
+        let subscription = Subscription::to_topics(broker.manager(), topics)?;
+        let member = config.group.as_deref().map(|group| GroupMember::join(&broker, group));
+        Self::new(broker, config, subscription, member.transpose()?)
+    }
+
+    fn assign(
+        broker: Broker,
+        config: &ConsumerConfig,
+        partitions: &[TopicPartition],
+    ) -> Result<Self> {
+        broker.check_open()?;
+        broker.manager().follow_topics()?;
+        let subscription = Subscription::to_partitions(broker.manager(), partitions)?;
+        let member = config.group.as_deref().map(|group| GroupMember::standalone(&broker, group));
+        Self::new(broker, config, subscription, member)
+    }
+
+    fn new(
+        broker: Broker,
+        config: &ConsumerConfig,
+        subscription: Subscription,
+        member: Option<GroupMember>,
+    ) -> Result<Self> {
+        let start = StartPolicy {
+            broker: broker.clone(),
+            group: config.group.clone(),
+            reset: config.auto_offset_reset,
+        };
+        let fetcher = Fetcher::new(start, config);
+        let can_commit = member.is_some() && !fetcher.follows();
+        let auto_commit = config.auto_commit.filter(|_| can_commit);
+        let now = broker.clock().monotonic();
+        let mut consumer = Self {
+            auto_commit_at: now.saturating_add(auto_commit.unwrap_or_default()),
+            follow_topics_at: now.saturating_add(DISCOVERY_INTERVAL),
+            broker,
+            member,
+            subscription,
+            fetcher,
+            auto_commit,
+            interrupt: Arc::default(),
+        };
+        consumer.begin()?;
+        Ok(consumer)
+    }
+
+    /// Settles where to begin, so that `latest` means now. Where nothing is committed and the
+    /// policy is an error, that is for the first poll to say: there may be a seek before it.
+    fn begin(&mut self) -> Result<()> {
+        for assigned in &mut self.subscription.assigned {
+            match self.fetcher.start().begin(assigned) {
+                Ok(_) | Err(Error::NoCommittedOffset { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns records from the positions on, and moves the positions behind them. Blocks until
+    /// there is at least one, for at most `timeout`; returns nothing if there is none by then.
+    /// [`Duration::ZERO`] never blocks, [`Duration::MAX`] waits for ever.
+    ///
+    /// It wakes up as soon as a record becomes visible: under
+    /// [`Durability::Fsync`](crate::Durability::Fsync) once it is safe from power loss. At most
+    /// [`max_poll_records`](ConsumerBuilder::max_poll_records) are returned; partitions take turns.
+    /// Everything that is returned has its checksum checked.
+    ///
+    /// With [`auto_commit`](ConsumerBuilder::auto_commit) it first commits, when that is due, what
+    /// earlier polls have returned.
+    ///
+    /// # Errors
+    ///
+    /// Positions are as before, and records of other partitions are not lost: an error of one
+    /// partition is told by a poll that has nothing else to return or has come to that partition in
+    /// turn, and the polls after it go on with the others.
+    ///
+    /// - [`Error::Corrupt`]: what comes next in a partition is damaged. Everything before it has
+    ///   been returned. To go on behind it, [`seek`](Self::seek).
+    /// - [`Error::NoCommittedOffset`], [`Error::OffsetOutOfRange`]: it is not known where to go on,
+    ///   with [`AutoOffsetReset::Error`](crate::AutoOffsetReset::Error) only.
+    /// - [`Error::UnknownTopic`]: a topic was deleted. Told once; its partitions are not assigned
+    ///   any more. A subscribed topic of the same name is read from its start when it is created.
+    /// - [`Error::FencedGeneration`] and others from an automatic commit: see
+    ///   [`commit`](Self::commit). It is tried again when it is next due.
+    /// - [`Error::Closed`]: the broker was closed, possibly while this waited.
+    pub fn poll(&mut self, timeout: Duration) -> Result<ConsumerRecords> {
+        let mut deadline = None;
+        loop {
+            self.broker.check_open()?;
+            let interrupted = self.interrupt.requested.swap(false, Ordering::AcqRel);
+            self.commit_if_due()?;
+            self.discover()?;
+            let records = self.fetcher.fetch(&mut self.subscription)?;
+            if !records.is_empty() || interrupted || timeout.is_zero() {
+                return Ok(records);
+            }
+            // The clock is read only once there is something to wait for.
+            let deadline = *deadline.get_or_insert_with(|| Deadline::after(timeout));
+            if deadline.has_passed() {
+                return Ok(records);
+            }
+            self.wait(deadline);
+        }
+    }
+
+    /// Waits until a partition has something new, the consumer is woken, or it is time to look.
+    fn wait(&self, deadline: Deadline) {
+        let wakeup = &self.interrupt.wakeup;
+        let _registered = self.subscription.register(wakeup);
+        // What came between the fetch and the registration has woken nobody.
+        if self.subscription.is_ready() || self.broker.check_open().is_err() {
+            return;
+        }
+        let mut wait = if self.fetcher.follows() { FOLLOW_INTERVAL } else { DISCOVERY_INTERVAL };
+        if let Some(due_in) = self.commit_due_in() {
+            // With a manual clock, that time may never come: look again after a while.
+            wait = wait.min(due_in.max(Duration::from_millis(1)));
+        }
+        wakeup.wait(deadline.capped(wait));
+    }
+
+    /// In a broker that was opened read-only, looks from time to time what the writing process has
+    /// done to topics. It means reading a file, which not every poll should.
+    fn follow_topics_if_due(&mut self) -> Result<()> {
+        if !self.fetcher.follows() {
+            return Ok(());
+        }
+        let now = self.broker.clock().monotonic();
+        if now < self.follow_topics_at {
+            return Ok(());
+        }
+        self.follow_topics_at = now.saturating_add(DISCOVERY_INTERVAL);
+        self.broker.manager().follow_topics()
+    }
+
+    /// Takes up the partitions that subscribed topics have got since.
+    fn discover(&mut self) -> Result<()> {
+        self.follow_topics_if_due()?;
+        let first_new = self.subscription.discover(self.broker.manager());
+        for assigned in self.subscription.assigned.iter_mut().skip(first_new) {
+            // All that is in them came after the subscription, so `latest` begins at their start
+            // too: nothing is missed in the time it took to notice them.
+            let of = assigned.topic_partition().clone();
+            let committed = self.fetcher.start().committed(&of)?;
+            assigned.committed = committed;
+            assigned.seek(committed.unwrap_or_else(|| assigned.partition.log_start_offset()));
+        }
+        Ok(())
+    }
+
+    fn commit_due_in(&self) -> Option<Duration> {
+        self.auto_commit?;
+        Some(self.auto_commit_at.saturating_sub(self.broker.clock().monotonic()))
+    }
+
+    fn commit_if_due(&mut self) -> Result<()> {
+        let Some(interval) = self.auto_commit else { return Ok(()) };
+        let now = self.broker.clock().monotonic();
+        if now < self.auto_commit_at {
+            return Ok(());
+        }
+        self.auto_commit_at = now.saturating_add(interval);
+        self.commit()
+    }
+
+    /// Commits the position of every partition: everything that polls have returned so far counts
+    /// as done. Durable when it returns; blocks for one sync, which commits of other consumers
+    /// share, and for none if nothing has moved since the last commit.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::FencedGeneration`] if the group has gone on without this consumer;
+    /// [`Error::GroupOccupied`] if partitions were assigned by hand and a consumer is subscribed
+    /// under the group's name; [`Error::InvalidGroup`] without a group; [`Error::ReadOnly`];
+    /// [`Error::StorageFull`]: then nothing was committed, and it can be tried again;
+    /// [`Error::OffsetOutOfRange`] after a seek beyond the end; [`Error::Closed`].
+    pub fn commit(&mut self) -> Result<()> {
+        let offsets = self.subscription.uncommitted();
+        self.commit_these(&offsets)
+    }
+
+    /// Commits the given offsets and no others: for when not everything that was polled is done
+    /// with, or with metadata. The position stays where it is.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use sapwood::{Broker, OffsetAndMetadata, Record, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// # let orders = broker.create_topic("orders", TopicConfig::default())?;
+    /// # orders.partition(0)?.append(&[Record::new("paid"), Record::new("shipped")])?;
+    /// let mut consumer = broker.consumer().group("billing").subscribe(["orders"])?;
+    /// for record in &consumer.poll(Duration::from_secs(1))? {
+    ///     // One more than the record: that is where to resume.
+    ///     let done = OffsetAndMetadata::new(record.offset() + 1).metadata("by hand");
+    ///     consumer.commit_offsets([(record.topic_partition().clone(), done)])?;
+    /// }
+    /// # let committed = consumer.committed(&consumer.assignment()[0])?.unwrap();
+    /// # assert_eq!((committed.offset, committed.metadata.as_str()), (2, "by hand"));
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit); [`Error::OffsetOutOfRange`] for an offset beyond the log end
+    /// offset; [`Error::UnknownTopic`], [`Error::UnknownPartition`]; [`Error::InvalidRecord`] for
+    /// metadata of more than 4096 bytes. Then none of them is committed.
+    pub fn commit_offsets(
+        &mut self,
+        offsets: impl IntoIterator<Item = (TopicPartition, OffsetAndMetadata)>,
+    ) -> Result<()> {
+        let offsets: Vec<_> = offsets.into_iter().collect();
+        self.commit_these(&offsets)
+    }
+
+    fn commit_these(&mut self, offsets: &[(TopicPartition, OffsetAndMetadata)]) -> Result<()> {
+        self.broker.check_open()?;
+        let Some(member) = &self.member else {
+            let reason = "a consumer commits under the name of a group, and has none";
+            return Err(Error::InvalidGroup { group: String::new(), reason });
+        };
+        member.commit(offsets)?;
+        self.subscription.note_committed(offsets);
+        Ok(())
+    }
+
+    /// What the group has committed for a partition, whether assigned to this consumer or not.
+    /// `None` if nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidGroup`] without a group; [`Error::Closed`].
+    pub fn committed(&self, partition: &TopicPartition) -> Result<Option<OffsetAndMetadata>> {
+        self.broker.check_open()?;
+        let Some(member) = &self.member else {
+            let reason = "offsets are committed under the name of a group, and there is none";
+            return Err(Error::InvalidGroup { group: String::new(), reason });
+        };
+        let committed = self.broker.groups().committed(member.group(), partition)?;
+        Ok(committed.as_ref().map(OffsetAndMetadata::from))
+    }
+
+    /// The partitions that this consumer reads, paused ones included.
+    pub fn assignment(&self) -> Vec<TopicPartition> {
+        let assigned = self.subscription.assigned.iter();
+        assigned.map(|assigned| assigned.topic_partition().clone()).collect()
+    }
+
+    /// The topics it is subscribed to; none if partitions were assigned by hand.
+    pub fn subscription(&self) -> impl Iterator<Item = &str> {
+        self.subscription.topics()
+    }
+
+    /// The offset of the record that comes next in a partition.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAssigned`]; [`Error::NoCommittedOffset`] if it is not known where to begin.
+    pub fn position(&self, partition: &TopicPartition) -> Result<u64> {
+        let assigned = self.subscription.find(partition)?;
+        match assigned.position {
+            Some(position) => Ok(position),
+            None => self.fetcher.start().first_position(&assigned.partition),
+        }
+    }
+
+    /// How many offsets lie between the position in a partition and the last visible record: 0 for
+    /// a consumer that has caught up.
+    ///
+    /// # Errors
+    ///
+    /// As [`position`](Self::position).
+    pub fn lag(&self, partition: &TopicPartition) -> Result<u64> {
+        let end = self.subscription.find(partition)?.partition.high_watermark();
+        Ok(end.saturating_sub(self.position(partition)?))
+    }
+
+    /// [`lag`](Self::lag), summed up over all partitions.
+    ///
+    /// # Errors
+    ///
+    /// As [`position`](Self::position).
+    pub fn total_lag(&self) -> Result<u64> {
+        self.assignment().iter().try_fold(0, |sum: u64, of| Ok(sum.saturating_add(self.lag(of)?)))
+    }
+
+    /// Goes to an offset in a partition: the next poll returns the record there, or the first one
+    /// after it. Commits nothing. An offset that does not exist is for
+    /// [`auto_offset_reset`](ConsumerBuilder::auto_offset_reset) to deal with when it is polled.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAssigned`].
+    pub fn seek(&mut self, partition: &TopicPartition, offset: u64) -> Result<()> {
+        self.subscription.find_mut(partition)?.seek(offset);
+        Ok(())
+    }
+
+    /// Goes to the oldest record of every partition.
+    pub fn seek_to_beginning(&mut self) {
+        for assigned in &mut self.subscription.assigned {
+            assigned.seek(assigned.partition.log_start_offset());
+        }
+    }
+
+    /// Goes to the oldest record of a partition.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAssigned`].
+    pub fn seek_to_beginning_of(&mut self, partition: &TopicPartition) -> Result<()> {
+        let assigned = self.subscription.find_mut(partition)?;
+        assigned.seek(assigned.partition.log_start_offset());
+        Ok(())
+    }
+
+    /// Goes behind the last visible record of every partition.
+    pub fn seek_to_end(&mut self) {
+        for assigned in &mut self.subscription.assigned {
+            assigned.seek(assigned.partition.high_watermark());
+        }
+    }
+
+    /// Goes behind the last visible record of a partition.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAssigned`].
+    pub fn seek_to_end_of(&mut self, partition: &TopicPartition) -> Result<()> {
+        let assigned = self.subscription.find_mut(partition)?;
+        assigned.seek(assigned.partition.high_watermark());
+        Ok(())
+    }
+
+    /// Goes to the first record of a partition that has this timestamp or a later one; behind the
+    /// last visible record if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAssigned`]; and as
+    /// [`offset_for_timestamp`](crate::Partition::offset_for_timestamp). The position is as before
+    /// then.
+    pub fn seek_to_timestamp(
+        &mut self,
+        partition: &TopicPartition,
+        timestamp: Timestamp,
+    ) -> Result<()> {
+        let assigned = self.subscription.find_mut(partition)?;
+        // Asked first: what becomes visible after this must not be skipped.
+        let end = assigned.partition.high_watermark();
+        let found = assigned.partition.offset_for_timestamp(timestamp)?;
+        assigned.seek(found.map_or(end, |(offset, _)| offset));
+        Ok(())
+    }
+
+    /// Stops returning records of the given partitions until [`resume`](Self::resume). They stay
+    /// assigned, and positions stay where they are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAssigned`]; those before it in the list are paused then.
+    pub fn pause(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        partitions.iter().try_for_each(|of| {
+            self.subscription.find_mut(of)?.paused = true;
+            Ok(())
+        })
+    }
+
+    /// Goes on with paused partitions.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAssigned`]; those before it in the list are resumed then.
+    pub fn resume(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        partitions.iter().try_for_each(|of| {
+            self.subscription.find_mut(of)?.paused = false;
+            Ok(())
+        })
+    }
+
+    /// The partitions that are paused.
+    pub fn paused(&self) -> Vec<TopicPartition> {
+        let paused = self.subscription.assigned.iter().filter(|assigned| assigned.paused);
+        paused.map(|assigned| assigned.topic_partition().clone()).collect()
+    }
+
+    /// A handle with which another thread can end a [`poll`](Self::poll) that waits.
+    pub fn wakeup_handle(&self) -> WakeupHandle {
+        WakeupHandle(Arc::clone(&self.interrupt))
+    }
+
+    /// Commits what polls have returned, if [`auto_commit`](ConsumerBuilder::auto_commit) is on, and
+    /// leaves the group. (Dropping the consumer leaves it without committing.)
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit). The group is left all the same.
+    pub fn close(mut self) -> Result<()> {
+        if self.auto_commit.is_none() || self.subscription.uncommitted().is_empty() {
+            return Ok(());
+        }
+        self.commit()
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("group", &self.member.as_ref().map(GroupMember::group))
+            .field("assignment", &self.assignment())
+            .finish_non_exhaustive()
+    }
+}

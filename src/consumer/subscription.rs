@@ -1,0 +1,249 @@
+//! What a consumer reads: its topics, their partitions, and its position in each.
+
+use std::sync::Arc;
+
+use crate::broker::Broker;
+use crate::consumer::buffered::Buffered;
+use crate::consumer::config::AutoOffsetReset;
+use crate::error::{Error, Result};
+use crate::group::OffsetAndMetadata;
+use crate::log::end_offsets::Wakeup;
+use crate::log::read::ReadCursor;
+use crate::topic::log_manager::LogManager;
+use crate::topic::{Partition, Topic};
+use crate::topic_partition::TopicPartition;
+
+/// A partition that is being read.
+#[derive(Debug)]
+pub(crate) struct Assigned {
+    pub(crate) partition: Partition,
+    /// The offset of the next record to hand out; `None` until it is known where to begin.
+    pub(crate) position: Option<u64>,
+    /// What this consumer knows to be committed, so that nothing is committed twice.
+    pub(crate) committed: Option<u64>,
+    pub(crate) paused: bool,
+    /// Where the log was left off, worth something as long as the position is there.
+    pub(crate) cursor: Option<ReadCursor>,
+    /// What was read and not handed out yet.
+    pub(crate) buffered: Option<Buffered>,
+}
+
+impl Assigned {
+    fn new(partition: Partition) -> Self {
+        Self {
+            partition,
+            position: None,
+            committed: None,
+            paused: false,
+            cursor: None,
+            buffered: None,
+        }
+    }
+
+    pub(crate) fn topic_partition(&self) -> &TopicPartition {
+        self.partition.topic_partition()
+    }
+
+    /// Goes on somewhere else.
+    pub(crate) fn seek(&mut self, offset: u64) {
+        self.position = Some(offset);
+        self.cursor = None;
+        self.buffered = None;
+    }
+
+    /// Whether a fetch would find something, be it records or a position that is gone.
+    fn is_ready(&self) -> bool {
+        let ends = self.partition.log().ends();
+        let ready = |position| position < ends.high_watermark() || position > ends.log_end();
+        !self.paused && (self.buffered.is_some() || self.position.is_none_or(ready))
+    }
+
+    /// What has to be committed, if anything has been read since the last commit.
+    fn uncommitted(&self) -> Option<u64> {
+        self.position.filter(|position| self.committed != Some(*position))
+    }
+}
+
+#[derive(Debug)]
+struct SubscribedTopic {
+    name: String,
+    /// `None` while it is deleted.
+    topic: Option<Topic>,
+    /// How many of its partitions are assigned.
+    partitions: u32,
+}
+
+/// The topics and partitions of one consumer.
+#[derive(Debug, Default)]
+pub(crate) struct Subscription {
+    /// Empty if partitions were assigned by hand.
+    topics: Vec<SubscribedTopic>,
+    pub(crate) assigned: Vec<Assigned>,
+    /// Which of the assigned partitions is served first next time.
+    pub(crate) next: usize,
+}
+
+impl Subscription {
+    /// All partitions of these topics, now and later.
+    pub(crate) fn to_topics(manager: &LogManager, names: Vec<String>) -> Result<Self> {
+        let mut subscription = Self::default();
+        for name in names {
+            let topic = Some(manager.topic(&name)?);
+            subscription.topics.push(SubscribedTopic { name, topic, partitions: 0 });
+        }
+        subscription.discover(manager);
+        Ok(subscription)
+    }
+
+    /// Just these partitions.
+    pub(crate) fn to_partitions(
+        manager: &LogManager,
+        partitions: &[TopicPartition],
+    ) -> Result<Self> {
+        let assigned = partitions.iter().map(|of| manager.partition(of).map(Assigned::new));
+        let assigned = assigned.collect::<Result<_>>()?;
+        Ok(Self { topics: Vec::new(), assigned, next: 0 })
+    }
+
+    /// Assigns the partitions that subscribed topics have got; returns from where on in `assigned`
+    /// they are. A topic that was deleted is looked for again.
+    pub(crate) fn discover(&mut self, manager: &LogManager) -> usize {
+        let first_new = self.assigned.len();
+        for subscribed in &mut self.topics {
+            if subscribed.topic.is_none() {
+                subscribed.topic = manager.topic(&subscribed.name).ok();
+            }
+            let Some(topic) = &subscribed.topic else { continue };
+            if topic.partition_count() > subscribed.partitions {
+                let known = usize::try_from(subscribed.partitions).unwrap_or(usize::MAX);
+                let new = topic.partitions().into_iter().skip(known).map(Assigned::new);
+                let before = self.assigned.len();
+                self.assigned.extend(new);
+                let added = u32::try_from(self.assigned.len() - before).unwrap_or(u32::MAX);
+                subscribed.partitions += added;
+            }
+        }
+        first_new
+    }
+
+    /// Lets go of a partition whose log is closed although the broker is not, and says so: its
+    /// topic was deleted.
+    pub(crate) fn remove_deleted(&mut self, at: usize) -> Error {
+        let topic = self.assigned.remove(at).topic_partition().topic().to_owned();
+        if let Some(subscribed) = self.topics.iter_mut().find(|s| s.name == topic) {
+            self.assigned.retain(|assigned| assigned.topic_partition().topic() != topic);
+            (subscribed.topic, subscribed.partitions) = (None, 0);
+        }
+        self.next = 0;
+        Error::UnknownTopic { topic }
+    }
+
+    pub(crate) fn topics(&self) -> impl Iterator<Item = &str> {
+        self.topics.iter().map(|topic| topic.name.as_str())
+    }
+
+    pub(crate) fn find(&self, of: &TopicPartition) -> Result<&Assigned> {
+        let found = self.assigned.iter().find(|assigned| assigned.topic_partition() == of);
+        found.ok_or_else(|| Error::NotAssigned { topic_partition: of.clone() })
+    }
+
+    pub(crate) fn find_mut(&mut self, of: &TopicPartition) -> Result<&mut Assigned> {
+        let found = self.assigned.iter_mut().find(|assigned| assigned.topic_partition() == of);
+        found.ok_or_else(|| Error::NotAssigned { topic_partition: of.clone() })
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.assigned.iter().any(Assigned::is_ready)
+    }
+
+    /// What has been read since the last commit.
+    pub(crate) fn uncommitted(&self) -> Vec<(TopicPartition, OffsetAndMetadata)> {
+        let of = |assigned: &Assigned| {
+            let offset = OffsetAndMetadata::new(assigned.uncommitted()?);
+            Some((assigned.topic_partition().clone(), offset))
+        };
+        self.assigned.iter().filter_map(of).collect()
+    }
+
+    pub(crate) fn note_committed(&mut self, offsets: &[(TopicPartition, OffsetAndMetadata)]) {
+        for (of, committed) in offsets {
+            // A commit may be about partitions that others read.
+            if let Ok(assigned) = self.find_mut(of) {
+                assigned.committed = Some(committed.offset);
+            }
+        }
+    }
+
+    /// Leaves a wakeup with every partition that is not paused, until the value is dropped.
+    pub(crate) fn register(&self, wakeup: &Arc<Wakeup>) -> Registered {
+        let active = self.assigned.iter().filter(|assigned| !assigned.paused);
+        let partitions: Vec<_> = active.map(|assigned| assigned.partition.clone()).collect();
+        for partition in &partitions {
+            partition.log().ends().register(wakeup);
+        }
+        Registered { partitions, wakeup: Arc::clone(wakeup) }
+    }
+}
+
+/// A wakeup that partitions hold.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    partitions: Vec<Partition>,
+    wakeup: Arc<Wakeup>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        for partition in &self.partitions {
+            partition.log().ends().unregister(&self.wakeup);
+        }
+    }
+}
+
+/// Where to begin in a partition, and where to go on when a position is gone.
+#[derive(Debug)]
+pub(crate) struct StartPolicy {
+    pub(crate) broker: Broker,
+    pub(crate) group: Option<String>,
+    pub(crate) reset: AutoOffsetReset,
+}
+
+impl StartPolicy {
+    /// What the group has committed for a partition.
+    pub(crate) fn committed(&self, of: &TopicPartition) -> Result<Option<u64>> {
+        let Some(group) = &self.group else { return Ok(None) };
+        let committed = self.broker.groups().committed(group, of)?;
+        Ok(committed.map(|committed| committed.offset))
+    }
+
+    /// Where to begin in a partition that has no position yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoCommittedOffset`] if nothing is committed and the policy is to say so.
+    pub(crate) fn first_position(&self, partition: &Partition) -> Result<u64> {
+        let of = partition.topic_partition();
+        let committed = self.committed(of)?;
+        committed.or_else(|| self.reset(partition)).ok_or_else(|| Error::NoCommittedOffset {
+            group: self.group.clone().unwrap_or_default(),
+            topic_partition: of.clone(),
+        })
+    }
+
+    /// Sets the position of a partition that has none yet.
+    pub(crate) fn begin(&self, assigned: &mut Assigned) -> Result<u64> {
+        assigned.committed = self.committed(assigned.topic_partition())?;
+        let position = self.first_position(&assigned.partition)?;
+        assigned.seek(position);
+        Ok(position)
+    }
+
+    /// Where the policy sends a consumer; `None` if nowhere.
+    pub(crate) fn reset(&self, partition: &Partition) -> Option<u64> {
+        match self.reset {
+            AutoOffsetReset::Earliest => Some(partition.log_start_offset()),
+            AutoOffsetReset::Latest => Some(partition.high_watermark()),
+            AutoOffsetReset::Error => None,
+        }
+    }
+}
