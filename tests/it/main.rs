@@ -1,0 +1,17 @@
+//! Behaviour as users see it, through the public API alone: one module per behaviour.
+
+#![allow(clippy::disallowed_methods)] // tests set up and damage directories behind the crate's back
+
+mod consume;
+mod corruption;
+mod directory;
+mod groups;
+mod kill;
+mod known_bugs;
+mod layering;
+mod limits;
+mod model;
+mod offsets;
+mod producer;
+mod read_only;
+mod topics;
