@@ -1,6 +1,135 @@
 //! Apache Kafka's log and client semantics in your process: topics, partitions, producers, consumers
 //! and consumer groups over a segmented log on disk, called directly. No server, no network, no
 //! async runtime.
+//!
+//! # Hello
+//!
+//! A [`Broker`] is a directory. A topic is a named log; records are appended to it and read in
+//! order, by as many readers as there are, for as long as they are kept.
+//!
+//! ```
+//! use std::time::Duration;
+//! use sapwood::{Broker, Record, TopicConfig};
+//!
+//! let broker = Broker::in_memory()?; // or Broker::open("data")
+//! let greetings = broker.create_topic("greetings", TopicConfig::default())?;
+//!
+//! let producer = broker.producer().build()?;
+//! producer.send(&greetings, Record::new("hello"))?.wait()?;
+//!
+//! let mut consumer = broker.consumer().subscribe(["greetings"])?;
+//! let records = consumer.poll(Duration::from_secs(1))?;
+//! assert_eq!(records.iter().next().unwrap().value(), Some(&b"hello"[..]));
+//! # Ok::<(), sapwood::Error>(())
+//! ```
+//!
+//! # Topics and keys
+//!
+//! A topic has one or more partitions, each a log of its own with its own offsets. Records are in
+//! order within a partition. A record's key decides which one it goes to, by the same hash as in
+//! Kafka, so that all records of a key stay in order; records without a key go where there is a
+//! batch to be filled.
+//!
+//! ```
+//! # use sapwood::{Broker, Record, TopicConfig};
+//! # let broker = Broker::in_memory()?;
+//! let orders = broker.create_topic("orders", TopicConfig::default().partitions(4))?;
+//! let producer = broker.producer().build()?;
+//! let paid = producer.send(&orders, Record::new("paid").key("alice"))?.wait()?;
+//! let sent = producer.send(&orders, Record::new("shipped").key("alice"))?.wait()?;
+//! assert_eq!(paid.topic_partition, sent.topic_partition);
+//! assert_eq!(paid.offset + 1, sent.offset);
+//! # Ok::<(), sapwood::Error>(())
+//! ```
+//!
+//! # Deliveries
+//!
+//! [`Producer::send`] puts the record into a batch and returns a [`Delivery`]. Wait for it to learn
+//! that the record is safe and where it is; or drop it, and call [`Producer::flush`] when it matters.
+//! A send that fails says so at `send`, at `wait` or at `flush`, and never in silence.
+//!
+//! # Positions and commits
+//!
+//! A [`Consumer`] has a position in each of its partitions: the offset of the record it will be given
+//! next. Without a group the position is all there is. With one, it commits how far it has come, and
+//! whoever is the group's member next goes on there. [`Consumer::commit`] is durable when it returns.
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use sapwood::{Broker, Record, TopicConfig, TopicPartition};
+//! # let broker = Broker::in_memory()?;
+//! # let orders = broker.create_topic("orders", TopicConfig::default())?;
+//! let log = orders.partition(0)?;
+//! log.append(&[Record::new("a"), Record::new("b"), Record::new("c")])?;
+//!
+//! let mut consumer = broker.consumer().group("billing").max_poll_records(2).subscribe(["orders"])?;
+//! assert_eq!(consumer.poll(Duration::ZERO)?.len(), 2);
+//! consumer.commit()?;
+//! consumer.close()?;
+//!
+//! let mut consumer = broker.consumer().group("billing").subscribe(["orders"])?;
+//! let records = consumer.poll(Duration::ZERO)?;
+//! assert_eq!(records.iter().next().unwrap().value(), Some(&b"c"[..]));
+//! # Ok::<(), sapwood::Error>(())
+//! ```
+//!
+//! Commit after the work is done, and a crash has some records come again: *at least once*. Commit
+//! before, and a crash loses some: *at most once*.
+//!
+//! A consumer can also go where it likes: [`Consumer::seek`], [`Consumer::seek_to_beginning`],
+//! [`Consumer::seek_to_end`], [`Consumer::seek_to_timestamp`].
+//!
+//! # Durability
+//!
+//! Each topic says what an acknowledgement means, with [`TopicConfig::durability`]. Under
+//! [`Durability::Fsync`], the default, a send is answered, and the record seen by consumers, once it
+//! is on disk; all sends that wait share the next sync. Under [`Durability::Written`] it is answered
+//! once the operating system has it: that survives the process, and a power loss takes at most the
+//! last flush interval. What exactly is promised, and what is assumed of the disk, is written down in
+//! [`durability`].
+//!
+//! # Retention
+//!
+//! Records are kept for a time ([`TopicConfig::retention_ms`], a week by default) and up to a size
+//! ([`TopicConfig::retention_bytes`]), whichever ends first; and not before certain groups have
+//! consumed them, if the topic names such groups ([`TopicConfig::retention_groups`]). With groups and
+//! neither time nor size, records go as soon as they are consumed. Whole segments are deleted, oldest
+//! first. [`TopicConfig::max_bytes`] is a hard limit, with a choice of what happens when it is
+//! reached: [`WhenFull`].
+//!
+//! # Errors
+//!
+//! There is one [`Error`], and three questions to ask it: [`Error::is_retriable`],
+//! [`Error::requires_abort`], [`Error::is_fatal`]. A failed write or sync stops its partition, and only
+//! that, until the broker is opened again.
+//!
+//! # What will bite you
+//!
+//! - Retention goes by the records' own timestamps: importing old data into a topic with the default
+//!   retention deletes it at the next look.
+//! - A handle to a topic, a producer, a consumer: each keeps its broker open, and the directory
+//!   locked, after the [`Broker`] itself is dropped. [`Broker::close`] ends them all.
+//! - More partitions later ([`Broker::add_partitions`]) move keys to other partitions.
+//! - A consumer that does not commit starts again where the group last committed.
+//! - [`ReadMode::Mapped`], the default, borrows records from mapped files. If the disk fails under
+//!   them, or another program truncates them, the process is ended by `SIGBUS`.
+//! - After [`std::process::exit`] or a panic in `main` nothing is lost that was acknowledged, but
+//!   sends that are still being batched are. Flush, or [`Broker::close`].
+//!
+//! # Crate features
+//!
+//! | feature | for |
+//! |---|---|
+//! | `gzip` | reading batches that Kafka clients compressed with gzip |
+//! | `snappy` | reading batches that Kafka clients compressed with snappy |
+//!
+//! # Where the format comes from
+//!
+//! Partition directories are Apache Kafka's: record batches of magic 2, segments, sparse indexes,
+//! `partition.metadata` and `leader-epoch-checkpoint`, as Kafka's classes `DefaultRecordBatch`,
+//! `LogSegment`, `OffsetIndex` and `TimeIndex` write and read them. Committed offsets are records of
+//! Kafka's schema in the topic `__consumer_offsets`. The files that Kafka does not have are ours, have
+//! names that it ignores, and carry a version and a checksum.
 
 #![warn(missing_docs, unreachable_pub)]
 #![warn(clippy::pedantic, clippy::unwrap_used, clippy::disallowed_methods)]
@@ -13,6 +142,8 @@ mod broker;
 mod consumer;
 mod error;
 mod fs;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod group;
 mod log;
 mod metrics;
@@ -47,3 +178,8 @@ pub use topic_partition::TopicPartition;
 pub mod durability {
     #![doc = include_str!("log/durability.md")]
 }
+
+/// The tour in the README is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
