@@ -241,13 +241,12 @@ pub(crate) struct CheckpointWriter {
     sequence: u64,
     /// The slot that holds the last durable checkpoint, if there was one, and is not to be touched.
     durable: Half,
-    /// What stands in the other slot, written since the last sync.
-    unsynced: Option<Checkpoint>,
-    /// Whether `unsynced` was found at open. The process that wrote it may have synced it or been
+    /// Whether the other slot was written since the last sync.
+    unsynced: bool,
+    /// Whether what is unsynced was found at open. The process that wrote it may have synced it or been
     /// killed before, so that either slot may be the durable one: neither is touched before a sync.
     found: bool,
-    /// A sync failed. Nothing that was written since the last good one can be made durable any more,
-    /// so `durable` stays where it is for good.
+    /// A sync failed. Nothing that was written since the last good one can be made durable any more.
     failed: bool,
 }
 
@@ -262,7 +261,7 @@ impl CheckpointWriter {
             file,
             sequence: found.newest.map_or(0, |slot| slot.sequence),
             durable: found.newest.map_or(Half::Second, |slot| slot.half.other()),
-            unsynced: found.newest(),
+            unsynced: found.newest.is_some(),
             found: found.newest.is_some(),
             failed: false,
         }
@@ -276,13 +275,14 @@ impl CheckpointWriter {
         if self.found {
             self.sync()?;
         }
-        let sync_failed = checkpoint.sync_failed || self.failed;
-        let checkpoint = Checkpoint { sync_failed, ..*checkpoint };
-        let slot = encode_slot(self.sequence + 1, &checkpoint);
+        if self.failed {
+            return Err(already_failed());
+        }
+        let slot = encode_slot(self.sequence + 1, checkpoint);
         // Forgotten before the attempt: a slot that was half written must not pass for durable.
-        self.unsynced = None;
+        self.unsynced = false;
         self.file.write_all_at(&slot, self.durable.other().at() as u64)?;
-        self.unsynced = Some(checkpoint);
+        self.unsynced = true;
         self.sequence += 1;
         Ok(())
     }
@@ -290,23 +290,22 @@ impl CheckpointWriter {
     /// Makes the last written checkpoint durable, and the slot of the one before free for the next.
     /// Does nothing when there is nothing new.
     ///
-    /// A failure is final: a second sync would prove nothing. It is noted in the file, as far as
-    /// that is still possible, for the next open by a process that sees the same page cache.
+    /// A failure is final: a second sync would prove nothing, and now either slot may be the one that
+    /// counts, so neither is written to again. Whoever owns the file puts a new one in its place.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         if self.failed {
             return Err(already_failed());
         }
-        let Some(written) = self.unsynced else { return Ok(()) };
+        if !self.unsynced {
+            return Ok(());
+        }
         self.found = false;
         if let Err(error) = self.file.sync_data() {
             self.failed = true;
-            // The failed sync is what the caller must hear of; should this write fail as well, that
-            // is no news.
-            self.write(&written).ok();
             return Err(error);
         }
         self.durable = self.durable.other();
-        self.unsynced = None;
+        self.unsynced = false;
         Ok(())
     }
 }

@@ -239,6 +239,7 @@ impl PartitionLog {
                 parts.checkpoint,
                 parts.checkpoint_writer,
                 checkpoint_path,
+                Arc::clone(&environment.fs),
             )),
             closed: OnceLock::new(),
             follower: parts.follower,

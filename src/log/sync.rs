@@ -1,13 +1,14 @@
 //! Making a log durable: the flush, and the checkpoint that remembers how far it got.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::fs::{File, durably};
-use crate::log::checkpoint::{Checkpoint, CheckpointWriter};
+use crate::fs::{File, FileSystem, durably};
+use crate::log::checkpoint::{Checkpoint, CheckpointWriter, encode_file};
 use crate::log::{PartitionLog, nanos, unless_full};
 use crate::segment::BatchPosition;
 use crate::segment::file_name::{self, Suffix};
@@ -21,6 +22,7 @@ pub(super) struct CheckpointFile {
     /// `None` when the log was opened read-only.
     writer: Option<CheckpointWriter>,
     path: PathBuf,
+    fs: Arc<dyn FileSystem>,
     state: CheckpointState,
 }
 
@@ -34,8 +36,13 @@ enum CheckpointState {
 }
 
 impl CheckpointFile {
-    pub(super) fn new(value: Checkpoint, writer: Option<CheckpointWriter>, path: PathBuf) -> Self {
-        Self { value, writer, path, state: CheckpointState::Durable }
+    pub(super) fn new(
+        value: Checkpoint,
+        writer: Option<CheckpointWriter>,
+        path: PathBuf,
+        fs: Arc<dyn FileSystem>,
+    ) -> Self {
+        Self { value, writer, path, fs, state: CheckpointState::Durable }
     }
 
     /// Everything up to a position is synced. It never goes back.
@@ -68,17 +75,46 @@ impl CheckpointFile {
         else {
             return Ok(());
         };
-        writer.write(&self.value).map_err(|error| Error::io("write", &self.path, error))?;
+        if let Err(error) = writer.write(&self.value) {
+            return Err(self.failed("write", error));
+        }
         self.state = CheckpointState::Written;
         Ok(())
     }
 
     fn sync(&mut self) -> Result<()> {
-        if let Some(writer) = &mut self.writer {
-            writer.sync().map_err(|error| Error::io("sync", &self.path, error))?;
+        if let Some(Err(error)) = self.writer.as_mut().map(CheckpointWriter::sync) {
+            return Err(self.failed("sync", error));
         }
         self.state = CheckpointState::Durable;
         Ok(())
+    }
+
+    /// Once the file itself cannot be relied upon, a new one takes its place, and says so.
+    fn failed(&mut self, operation: &'static str, error: io::Error) -> Error {
+        let error = Error::io(operation, &self.path, error);
+        if !error.is_retriable() {
+            self.replace_after_failure();
+        }
+        error
+    }
+
+    /// Leaves word for the next open that what the page cache shows may not be on disk. Should that
+    /// fail as well, the failure that is being reported already says enough.
+    fn note_failed_sync(&mut self) {
+        self.value.sync_failed = true;
+        self.state = CheckpointState::Owed;
+        // In place first: that needs no space. When it fails, it replaces the file itself.
+        if self.write().and_then(|()| self.sync()).is_err_and(|error| error.is_retriable()) {
+            self.replace_after_failure();
+        }
+    }
+
+    fn replace_after_failure(&mut self) {
+        self.value.sync_failed = true;
+        if self.writer.take().is_some() {
+            durably::replace(&*self.fs, &self.path, &encode_file(&self.value)).ok();
+        }
     }
 }
 
@@ -191,15 +227,9 @@ impl PartitionLog {
         target.file.sync_data().map_err(|error| Error::io("sync", &path(), error))
     }
 
-    /// Leaves word for the next open that what the page cache shows may not be on disk. Should
-    /// that fail as well, the failure that is being reported already says enough.
+    /// Leaves word for the next open that a sync has failed.
     pub(super) fn note_failed_sync(&self) {
-        let mut checkpoint = self.checkpoint.lock();
-        checkpoint.value.sync_failed = true;
-        checkpoint.state = CheckpointState::Owed;
-        if checkpoint.write().is_ok() {
-            drop(checkpoint.sync());
-        }
+        self.checkpoint.lock().note_failed_sync();
     }
 
     /// Writes down how far everything is synced.

@@ -219,10 +219,10 @@ impl File for LossyFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut blocks = self.0.lock().unwrap();
-        // As Linux does it: what has nothing to write cannot fail, and after a failure the pages
-        // pass for clean and the next sync succeeds.
+        // As Linux does it: after a failure the pages pass for clean and the next sync succeeds. What
+        // has nothing to write can fail, too, for the drive's own cache is flushed in any case.
         let dirty = std::mem::take(&mut blocks.dirty);
-        if std::mem::take(&mut blocks.sync_fails) && dirty.contains(&true) {
+        if std::mem::take(&mut blocks.sync_fails) {
             return Err(io::Error::from_raw_os_error(5));
         }
         for (block, _) in dirty.iter().enumerate().filter(|(_, dirty)| **dirty) {
@@ -256,10 +256,13 @@ fn check_power_loss_after(steps: &[Step]) {
     let (mut written, mut synced, mut failed) = (0, 0, false);
     for step in steps {
         match step {
-            Step::Write => {
-                written += 1;
-                writer.write(&checkpoint(written)).unwrap();
-            }
+            Step::Write => match writer.write(&checkpoint(written + 1)) {
+                Ok(()) => {
+                    assert!(!failed, "{steps:?}");
+                    written += 1;
+                }
+                Err(_) => failed = true,
+            },
             Step::Sync => match writer.sync() {
                 Ok(()) => synced = written,
                 Err(_) => assert!(failed, "{steps:?}"),
@@ -277,8 +280,7 @@ fn check_power_loss_after(steps: &[Step]) {
                 assert_eq!(found.newest().map_or(0, |newest| newest.recovery_point), written);
                 if failed {
                     // Such a file is replaced; there is nothing to go on with.
-                    assert!(found.newest().unwrap().sync_failed, "{steps:?}");
-                    return;
+                    break;
                 }
                 writer = CheckpointWriter::new(file.clone(), found);
             }
@@ -310,8 +312,8 @@ fn after_a_failed_sync_no_later_one_is_believed() {
     file.0.lock().unwrap().sync_fails = true;
     writer.sync().unwrap_err();
     writer.sync().unwrap_err();
-    writer.write(&checkpoint(2)).unwrap();
+    let before = file.blocks().cached;
+    writer.write(&checkpoint(2)).unwrap_err();
     writer.sync().unwrap_err();
-    let newest = decode(&file.blocks().cached.concat()).unwrap().newest().unwrap();
-    assert_eq!(newest, Checkpoint { sync_failed: true, ..checkpoint(2) });
+    assert_eq!(file.blocks().cached, before, "either slot may be the one that counts");
 }

@@ -53,11 +53,9 @@ fn note_failed_sync(environment: &Environment, directory: &Path) -> Result<()> {
     let slots = super::read_checkpoint(environment, directory)?;
     let Some(checkpoint) = slots.newest() else { return Ok(()) };
     let path = directory.join(WATERMARK_FILE);
-    let io = |error| Error::io("write", &path, error);
-    let file = environment.fs.open(&path, Access::ReadWrite).map_err(io)?;
-    let mut writer = CheckpointWriter::new(file, slots);
-    writer.write(&Checkpoint { sync_failed: true, ..checkpoint }).map_err(io)?;
-    writer.sync().map_err(io)
+    // A new file: it may have been a sync of this one that failed.
+    let noted = Checkpoint { sync_failed: true, ..checkpoint };
+    durably::replace(&*environment.fs, &path, &checkpoint::encode_file(&noted))
 }
 
 fn carry_out(mut plan: Plan, environment: &Environment, config: &TopicConfig) -> Result<Recovered> {
