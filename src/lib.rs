@@ -122,6 +122,7 @@
 //! |---|---|
 //! | `gzip` | reading batches that Kafka clients compressed with gzip |
 //! | `snappy` | reading batches that Kafka clients compressed with snappy |
+//! | `sim` | `SimulatedDisk`: running a program over a disk that fails and loses power, in tests |
 //!
 //! # Where the format comes from
 //!
@@ -161,6 +162,8 @@ pub use consumer::config::{AutoOffsetReset, ConsumerBuilder};
 pub use consumer::records::{ConsumerRecord, ConsumerRecords, ConsumerRecordsIter, OwnedRecord};
 pub use consumer::{Consumer, WakeupHandle};
 pub use error::{Corruption, Error, Result, TrySendError};
+#[cfg(any(test, feature = "sim"))]
+pub use fs::sim::{DiskCall, DiskCallKind, PowerLoss, SimulatedDisk, Verdict};
 pub use group::{GroupDescription, GroupOffset, OffsetAndMetadata};
 pub use log::config::{Durability, TopicConfig, WhenFull};
 pub use log::recovery::{CutTail, PartitionRecovery, RecoveryMode};

@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 use crate::fs::FileSystem;
 use crate::fs::disk::DiskFileSystem;
 use crate::fs::memory::MemoryFileSystem;
+#[cfg(any(test, feature = "sim"))]
+use crate::fs::sim::SimulatedDisk;
 use crate::group::coordinator::GroupCoordinator;
 use crate::log::Environment;
 use crate::log::recovery::RecoveryMode;
@@ -68,6 +70,13 @@ impl BrokerBuilder {
     pub fn in_memory() -> Self {
         let fs = Arc::new(MemoryFileSystem::new());
         Self { fs, ..Self::new(PathBuf::from("memory")) }
+    }
+
+    /// A broker in the directory `data` of a simulated disk, whose failures are yours to decide.
+    /// Feature `sim`.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn simulated(disk: &SimulatedDisk) -> Self {
+        Self { fs: Arc::new(disk.clone()), ..Self::new(PathBuf::from("data")) }
     }
 
     /// Files other than those of the disk.

@@ -1,38 +1,31 @@
 //! Files in memory, behind `Broker::in_memory()` and under tests. Nothing survives the process.
 //!
 //! Behaves like a disk in everything the traits of this folder promise, down to the kinds of
-//! errors; `fs/tests.rs` runs one suite over both. Syncs have nothing to do. This is the tree of
-//! names; what they name is in [`memory_file`](super::memory_file).
+//! errors; `fs/tests.rs` runs one suite over both. Syncs have nothing to do. The names are in
+//! [`tree`](super::tree), what they name is in [`memory_file`](super::memory_file).
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
-use std::ops::Bound;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
 use super::memory_file::{Contents, MemoryFile, Space};
+use super::tree::{Node, Tree, normalized};
 use super::{Access, Entry, File, FileSystem, Kind, Lock, TailWrites};
 
 /// A tree of files in memory. Clones are the same tree; any thread may call anything.
 ///
-/// Relative paths start at a root that always exists, as does `/`. `..` is not understood.
+/// Paths are those of a [`Tree`].
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryFileSystem {
     /// What each path names. One lock for the whole tree: names change seldom, and the bytes of a
     /// file have a lock of their own, which is never taken together with this one.
-    names: Arc<Mutex<BTreeMap<PathBuf, Node>>>,
+    names: Arc<Mutex<Tree<Arc<Inode>>>>,
     space: Arc<Space>,
     tail_writes: TailWrites,
-}
-
-#[derive(Debug, Clone)]
-enum Node {
-    File(Arc<Inode>),
-    Directory,
 }
 
 /// What a name leads to, and goes on leading to when it is renamed.
@@ -65,9 +58,8 @@ impl MemoryFileSystem {
     /// Tails are written by position: a window would want zeros ahead of each partition and gain
     /// nothing here.
     pub(crate) fn new() -> Self {
-        let roots = [PathBuf::new(), PathBuf::from("/")];
         Self {
-            names: Arc::new(Mutex::new(roots.map(|root| (root, Node::Directory)).into())),
+            names: Arc::new(Mutex::new(Tree::new())),
             space: Arc::new(Space::unlimited()),
             tail_writes: TailWrites::Positioned,
         }
@@ -76,15 +68,15 @@ impl MemoryFileSystem {
     /// The file of that name, created if need be.
     fn file_or_new(&self, path: PathBuf) -> io::Result<Arc<Inode>> {
         let mut names = self.names.lock();
-        match names.get(&path) {
-            Some(Node::File(inode)) => Ok(Arc::clone(inode)),
-            Some(Node::Directory) => Err(io::ErrorKind::IsADirectory.into()),
-            None => {
-                check_parent(&names, &path)?;
+        match names.file(&path) {
+            Ok(inode) => Ok(Arc::clone(inode)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                names.check_free(&path)?;
                 let inode = Inode::new(&self.space);
                 names.insert(path, Node::File(Arc::clone(&inode)));
                 Ok(inode)
             }
+            Err(error) => Err(error),
         }
     }
 }
@@ -113,17 +105,13 @@ impl MemoryFileSystem {
 
 impl FileSystem for MemoryFileSystem {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
-        let path = normalized(path)?;
-        match find(&self.names.lock(), &path)? {
-            Node::File(inode) => Ok(inode.open(access)),
-            Node::Directory => Err(io::ErrorKind::IsADirectory.into()),
-        }
+        Ok(self.names.lock().file(&normalized(path)?)?.open(access))
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let path = normalized(path)?;
         let mut names = self.names.lock();
-        check_free(&names, &path)?;
+        names.check_free(&path)?;
         let inode = Inode::new(&self.space);
         let file = inode.open(Access::ReadWrite);
         names.insert(path, Node::File(inode));
@@ -132,31 +120,23 @@ impl FileSystem for MemoryFileSystem {
 
     fn list(&self, directory: &Path) -> io::Result<Vec<Entry>> {
         let directory = normalized(directory)?;
-        let children: Vec<(PathBuf, Node)> = {
+        let children: Vec<(PathBuf, Node<Arc<Inode>>)> = {
             let names = self.names.lock();
-            check_directory(&names, &directory)?;
-            below(&names, &directory)
-                .filter(|(path, _)| path.parent() == Some(&directory))
-                .map(|(path, node)| (path.clone(), node.clone()))
-                .collect()
+            names.check_directory(&directory)?;
+            let children = names.children(&directory);
+            children.map(|(path, node)| (path.clone(), node.clone())).collect()
         };
         Ok(children.iter().map(|(path, node)| entry_of(path, node)).collect())
     }
 
     fn kind(&self, path: &Path) -> io::Result<Option<Kind>> {
-        let path = normalized(path)?;
-        match find(&self.names.lock(), &path) {
-            Ok(Node::File(_)) => Ok(Some(Kind::File)),
-            Ok(Node::Directory) => Ok(Some(Kind::Directory)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.names.lock().kind(&normalized(path)?)
     }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
         let path = normalized(path)?;
         let mut names = self.names.lock();
-        check_free(&names, &path)?;
+        names.check_free(&path)?;
         names.insert(path, Node::Directory);
         Ok(())
     }
@@ -164,48 +144,29 @@ impl FileSystem for MemoryFileSystem {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (normalized(from)?, normalized(to)?);
         let mut names = self.names.lock();
-        let node = find(&names, &from)?.clone();
-        check_parent(&names, &to)?;
-        if from == to {
-            return Ok(());
-        }
-        check_replaceable(&names, &from, &to)?;
-        let inside: Vec<(PathBuf, Node)> =
-            below(&names, &from).map(|(path, node)| (path.clone(), node.clone())).collect();
-        for (path, node) in inside {
-            names.remove(&path);
-            let rest = path.strip_prefix(&from).expect("it lies below the directory that moves");
-            names.insert(to.join(rest), node);
-        }
-        names.remove(&from);
-        names.insert(to, node);
+        names.check_rename(&from, &to)?;
+        names.rename(&from, &to);
         Ok(())
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let path = normalized(path)?;
         let mut names = self.names.lock();
-        match find(&names, &path)? {
-            Node::File(_) => names.remove(&path),
-            Node::Directory => return Err(io::ErrorKind::IsADirectory.into()),
-        };
+        names.file(&path)?;
+        names.remove(&path);
         Ok(())
     }
 
     fn remove_directory(&self, path: &Path) -> io::Result<()> {
         let path = normalized(path)?;
         let mut names = self.names.lock();
-        check_directory(&names, &path)?;
-        check_empty(&names, &path)?;
-        if path.parent().is_none() {
-            return Err(io::ErrorKind::ResourceBusy.into());
-        }
+        names.check_removable_directory(&path)?;
         names.remove(&path);
         Ok(())
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        check_directory(&self.names.lock(), &normalized(path)?)
+        self.names.lock().check_directory(&normalized(path)?)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
@@ -222,76 +183,7 @@ impl FileSystem for MemoryFileSystem {
     }
 }
 
-/// The path as the tree knows it: without `.`, repeated and trailing separators.
-fn normalized(path: &Path) -> io::Result<PathBuf> {
-    if path.components().any(|component| component == Component::ParentDir) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "`..` is not understood here"));
-    }
-    Ok(path.components().filter(|component| *component != Component::CurDir).collect())
-}
-
-type Names = BTreeMap<PathBuf, Node>;
-
-fn find<'a>(names: &'a Names, path: &Path) -> io::Result<&'a Node> {
-    match names.get(path) {
-        Some(node) => Ok(node),
-        None => check_parent(names, path).and(Err(io::ErrorKind::NotFound.into())),
-    }
-}
-
-fn check_directory(names: &Names, path: &Path) -> io::Result<()> {
-    match find(names, path)? {
-        Node::Directory => Ok(()),
-        Node::File(_) => Err(io::ErrorKind::NotADirectory.into()),
-    }
-}
-
-/// Fails if something cannot be created there because there is no directory to hold it.
-fn check_parent(names: &Names, path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |parent| check_directory(names, parent))
-}
-
-fn check_free(names: &Names, path: &Path) -> io::Result<()> {
-    if names.contains_key(path) {
-        return Err(io::ErrorKind::AlreadyExists.into());
-    }
-    check_parent(names, path)
-}
-
-fn check_empty(names: &Names, directory: &Path) -> io::Result<()> {
-    match below(names, directory).next() {
-        Some(_) => Err(io::ErrorKind::DirectoryNotEmpty.into()),
-        None => Ok(()),
-    }
-}
-
-/// Fails if what is at `from` must not take the place of what is, or is not, at `to`.
-fn check_replaceable(names: &Names, from: &Path, to: &Path) -> io::Result<()> {
-    if from.parent().is_none() || to.parent().is_none() {
-        // A root stays where it is.
-        return Err(io::ErrorKind::ResourceBusy.into());
-    }
-    match (find(names, from)?, names.get(to)) {
-        (Node::Directory, _) if to.starts_with(from) => Err(io::ErrorKind::InvalidInput.into()),
-        (Node::Directory, Some(Node::File(_))) => Err(io::ErrorKind::NotADirectory.into()),
-        (Node::Directory, Some(Node::Directory)) => check_empty(names, to),
-        (Node::File(_), Some(Node::Directory)) => Err(io::ErrorKind::IsADirectory.into()),
-        (Node::File(_), Some(Node::File(_))) | (_, None) => Ok(()),
-    }
-}
-
-/// All that lies below a directory, at any depth. Paths are ordered by component, so it lies
-/// together, right behind the directory itself.
-fn below<'a>(
-    names: &'a Names,
-    directory: &'a Path,
-) -> impl Iterator<Item = (&'a PathBuf, &'a Node)> {
-    names
-        .range::<Path, _>((Bound::Excluded(directory), Bound::Unbounded))
-        .take_while(move |(path, _)| path.starts_with(directory))
-}
-
-fn entry_of(path: &Path, node: &Node) -> Entry {
+fn entry_of(path: &Path, node: &Node<Arc<Inode>>) -> Entry {
     let name = path.file_name().map(OsStr::to_owned).unwrap_or_default();
     match node {
         Node::File(inode) => Entry { name, kind: Kind::File, len: inode.contents.len() },

@@ -1,8 +1,8 @@
 //! The seam to the operating system: everything this crate asks of files goes through
 //! [`FileSystem`] and [`File`].
 //!
-//! [`disk`] is the real thing, [`memory`] keeps files in memory (behind `Broker::in_memory()`);
-//! in tests, `faults` makes either of them fail on demand.
+//! [`disk`] is the real thing, [`memory`] keeps files in memory (behind `Broker::in_memory()`); `sim`
+//! (feature `sim`) is a disk that fails and loses power; in tests, `faults` makes any of them fail.
 //! The traits say what each call must guarantee; the layers above assume no more than that, so a
 //! third implementation can take the role of a failing disk. [`map`] holds the mappings and with
 //! them all `unsafe` code of the crate.
@@ -14,6 +14,9 @@ pub(crate) mod durably;
 pub(crate) mod map;
 pub(crate) mod memory;
 mod memory_file;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) mod sim;
+mod tree;
 
 #[cfg(test)]
 pub(crate) mod faults;

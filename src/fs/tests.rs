@@ -1,5 +1,5 @@
-//! What both implementations owe to the layers above: one suite, run over the disk and over
-//! memory. Whatever holds for one alone is tested beside it.
+//! What all implementations owe to the layers above: one suite, run over the disk, over memory and
+//! over the simulated disk. Whatever holds for one alone is tested beside it.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::disk::DiskFileSystem;
 use super::map::WrittenEnd;
 use super::memory::MemoryFileSystem;
+use super::sim::SimulatedDisk;
 use super::{Access, Entry, File, FileSystem, Kind};
 
 /// Runs a test in an empty directory of each file system.
@@ -17,6 +18,9 @@ fn on_each(test: impl Fn(&dyn FileSystem, &Path)) {
     let memory = MemoryFileSystem::new();
     memory.create_directory(Path::new("root")).unwrap();
     test(&memory, Path::new("root"));
+    let simulated = SimulatedDisk::new();
+    simulated.create_directory(Path::new("root")).unwrap();
+    test(&simulated, Path::new("root"));
 }
 
 /// The kind of error, with the file system it came from in the message if there is none.

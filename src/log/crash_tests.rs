@@ -1,18 +1,17 @@
 //! Power cuts at every call, over several lives of a log: what a flush answered for is there, what
 //! is left is a gap-free prefix of what was appended, and no offset that was flushed is used again.
 
-mod power_loss;
-
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use self::power_loss::{PowerLossFileSystem, Random};
 use super::config::{Durability, TopicConfig};
 use super::fixture::{NOW, WRITTEN, append, config, number_text, read_all};
 use super::recovery::plan;
 use super::{Environment, PartitionLog};
 use crate::error::{Error, Result};
-use crate::fs::TailWrites;
+use crate::fs::FileSystem;
+use crate::fs::sim::{DiskCallKind, PowerLoss, Random, SimulatedDisk, Verdict};
 use crate::segment::records_file::ReadMode;
 use crate::time::ManualClock;
 use crate::topic_partition::TopicPartition;
@@ -36,28 +35,47 @@ struct Promises {
 }
 
 struct Life {
-    fs: PowerLossFileSystem,
+    disk: SimulatedDisk,
     config: Arc<TopicConfig>,
-    tail_writes: TailWrites,
     promises: Promises,
 }
 
+/// Cuts the power before the `calls`-th change, and lets the `syncs`-th sync of a file fail.
+fn plan_trouble(disk: &SimulatedDisk, calls: u64, syncs: Option<u64>) {
+    let (last, synced) = (disk.calls() + calls, AtomicU64::new(0));
+    disk.on_call(move |call| {
+        if call.kind.is_change() && call.number >= last {
+            return Verdict::Stops;
+        }
+        let fails = call.kind == DiskCallKind::Sync
+            && syncs == Some(synced.fetch_add(1, Ordering::Relaxed));
+        if fails { Verdict::Fails(5) } else { Verdict::Proceeds }
+    });
+}
+
 impl Life {
-    fn new(durability: Durability, tail_writes: TailWrites) -> Self {
+    fn new(durability: Durability, mapped_tails: bool) -> Self {
         let directory = Path::new(DIRECTORY);
-        let fs = PowerLossFileSystem::new(directory, tail_writes);
-        PartitionLog::create(&fs, directory).unwrap();
+        let disk = SimulatedDisk::new();
+        disk.set_mapped_tails(mapped_tails);
+        disk.create_directory(directory).unwrap();
+        disk.sync_directory(Path::new("")).unwrap();
+        PartitionLog::create(&disk, directory).unwrap();
         let settings = config(durability)
             .segment_bytes(1_500)
             .max_message_bytes(1_500)
             .index_interval_bytes(200)
             .retention_bytes(2_500);
-        Self { fs, config: Arc::new(settings), tail_writes, promises: Promises::default() }
+        Self { disk, config: Arc::new(settings), promises: Promises::default() }
+    }
+
+    fn has_power(&self) -> bool {
+        self.disk.kind(Path::new("")).is_ok()
     }
 
     fn open(&self) -> Result<PartitionLog> {
         let environment = Environment {
-            fs: Arc::new(self.fs.clone()),
+            fs: Arc::new(self.disk.clone()),
             clock: Arc::new(ManualClock::new(NOW)),
             metrics: Arc::default(),
             read_mode: ReadMode::Mapped,
@@ -74,7 +92,7 @@ impl Life {
             let mut log = match self.open() {
                 Ok(log) => log,
                 // A sync has failed in the middle of it.
-                Err(error) if self.fs.has_power() && !matches!(error, Error::Corrupt(_)) => {
+                Err(error) if self.has_power() && !matches!(error, Error::Corrupt(_)) => {
                     continue;
                 }
                 Err(error) => return error,
@@ -85,7 +103,7 @@ impl Life {
                 }
             };
             // After a failed sync it is opened anew, by a process that sees the same files.
-            if !self.fs.has_power() || matches!(end, Error::Corrupt(_)) {
+            if !self.has_power() || matches!(end, Error::Corrupt(_)) {
                 return end;
             }
         }
@@ -144,7 +162,8 @@ impl Life {
 
     /// The power comes back.
     fn next(mut self, random: &mut Random) -> Self {
-        self.fs = self.fs.after_power_loss(Path::new(DIRECTORY), self.tail_writes, random);
+        let loss = PowerLoss::Random(random.below(u64::MAX));
+        self.disk = self.disk.power_loss(loss);
         self
     }
 
@@ -173,22 +192,20 @@ impl Life {
     }
 }
 
-fn live_and_die(seed: u64, durability: Durability, tail_writes: TailWrites) {
+fn live_and_die(seed: u64, durability: Durability, mapped_tails: bool) {
     let mut random = Random::new(seed);
-    let mut life = Life::new(durability, tail_writes);
+    let mut life = Life::new(durability, mapped_tails);
     for _ in 0..4 {
         let calls = random.below(150);
-        life.fs.cut_power_after(calls);
-        if random.one_in(3) {
-            life.fs.fail_sync_after(random.below(20));
-        }
+        let syncs = random.one_in(3).then(|| random.below(20));
+        plan_trouble(&life.disk, calls, syncs);
         let end = life.work(&mut random);
         assert!(!matches!(end, Error::Corrupt(_)), "{end}");
-        assert!(!life.fs.has_power(), "{end:?}");
+        assert!(!life.has_power(), "{end:?}");
         life = life.next(&mut random);
         // The recovery may be cut short, too.
         if random.one_in(2) {
-            life.fs.cut_power_after(random.below(30));
+            plan_trouble(&life.disk, random.below(30), None);
             match life.open() {
                 Err(Error::Corrupt(damage)) => panic!("{damage}"),
                 opened => drop(opened),
@@ -203,11 +220,11 @@ fn live_and_die(seed: u64, durability: Durability, tail_writes: TailWrites) {
 fn whatever_a_power_cut_leaves_the_promises_are_kept() {
     for seed in 0..200 {
         for durability in [Durability::Fsync, WRITTEN] {
-            for tail_writes in [TailWrites::Mapped, TailWrites::Positioned] {
+            for mapped_tails in [true, false] {
                 let lived = std::panic::catch_unwind(|| {
-                    live_and_die(seed, durability, tail_writes);
+                    live_and_die(seed, durability, mapped_tails);
                 });
-                assert!(lived.is_ok(), "seed {seed}, {durability:?}, {tail_writes:?}");
+                assert!(lived.is_ok(), "seed {seed}, {durability:?}, mapped: {mapped_tails}");
             }
         }
     }
