@@ -90,7 +90,8 @@ pub enum DiskCallKind {
     Len,
     Read,
     Write,
-    /// A store into a mapped window: no system call, and it cannot fail.
+    /// A store into a mapped window: no system call. It cannot fail, only be the last thing before
+    /// which everything stops.
     Store,
     SetLen,
     Sync,
@@ -247,7 +248,7 @@ impl SimulatedDisk {
         let state = &mut *self.state.lock();
         let path = path.as_ref();
         state.inodes.push(Inode::on_platter(bytes));
-        state.names.add(path.to_owned(), Node::File(state.inodes.len() - 1));
+        state.names.add_file(path.to_owned(), state.inodes.len() - 1);
         state.names.sync(path.parent().unwrap_or(path));
     }
 
@@ -349,7 +350,7 @@ impl State {
     fn add_file(&mut self, path: PathBuf) -> usize {
         self.inodes.push(Inode::default());
         let number = self.inodes.len() - 1;
-        self.names.add(path, Node::File(number));
+        self.names.add_file(path, number);
         number
     }
 }
@@ -396,7 +397,7 @@ impl FileSystem for SimulatedDisk {
         self.ask(DiskCallKind::CreateDirectory, path)?;
         let mut state = self.state.lock();
         let name = state.free_name(path)?;
-        state.names.add(name, Node::Directory);
+        state.names.add_directory(name);
         Ok(())
     }
 
@@ -631,11 +632,15 @@ impl TailWindow for SimulatedTail {
             file_position >= written_end,
             "bytes at {file_position} would change what is final up to {written_end}"
         );
-        // A store cannot fail; on a disk that has stopped it has not happened.
-        if let Ok(call) = self.file.disk.ask(DiskCallKind::Store, &self.file.path) {
-            let start = usize::try_from(file_position).expect("the file is in memory");
-            self.file.disk.state.lock().inode_mut(self.file.inode).write(bytes, start, call);
-        }
+        let disk = &self.file.disk;
+        let call = match disk.ask(DiskCallKind::Store, &self.file.path) {
+            Ok(call) => call,
+            Err(refusal) if refusal.stopped => return,
+            // Nothing else keeps a store from happening.
+            Err(_) => disk.calls(),
+        };
+        let start = usize::try_from(file_position).expect("the file is in memory");
+        disk.state.lock().inode_mut(self.file.inode).write(bytes, start, call);
     }
 }
 

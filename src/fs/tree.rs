@@ -168,11 +168,9 @@ impl<F: Clone> Tree<F> {
         self.0.insert(to.to_owned(), node);
     }
 
-    /// Forgets what lies in a directory that is not there.
+    /// Takes away a name, and all that is in it.
     #[cfg(any(test, feature = "sim"))]
-    pub(super) fn prune(&mut self) {
-        let all = self.0.clone();
-        let is_directory = |path: &Path| matches!(all.get(path), Some(Node::Directory));
-        self.0.retain(|path, _| path.ancestors().skip(1).all(is_directory));
+    pub(super) fn remove_all(&mut self, path: &Path) {
+        self.0.retain(|name, _| !name.starts_with(path));
     }
 }

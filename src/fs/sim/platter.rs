@@ -9,7 +9,7 @@
 //! Two things a disk does not do. A unit in which bytes lie that were synced and not written since is
 //! never zeros or garbage: a sector is written whole or not at all. And a rename is never half done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -238,78 +238,120 @@ fn unit_of(bytes: &[u8], range: &Range<usize>) -> Vec<u8> {
 /// The names of a tree, and what a power cut can do to them. A file is the number of its inode.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
-    live: Tree<usize>,
-    platter: Tree<usize>,
+    live: Side,
+    platter: Side,
     /// What was changed since, oldest first.
     changes: Vec<Change>,
+    /// How many directories there ever were.
+    directories: u64,
+}
+
+/// The names as one of the two has them.
+#[derive(Debug, Clone)]
+struct Side {
+    tree: Tree<usize>,
+    /// Which directory a path leads to: one that was removed and made anew is another one, and what
+    /// was changed in the first has not happened in the second. The roots have none.
+    directories: BTreeMap<PathBuf, u64>,
+}
+
+/// A change in one directory.
+#[derive(Debug, Clone)]
+struct Change {
+    directory: Option<u64>,
+    path: PathBuf,
+    kind: ChangeKind,
 }
 
 #[derive(Debug, Clone)]
-enum Change {
-    Add(PathBuf, Node<usize>),
-    Rename { from: PathBuf, to: PathBuf, node: Node<usize> },
-    Remove(PathBuf),
+enum ChangeKind {
+    AddFile(usize),
+    AddDirectory(u64),
+    /// From this path, which leads to this file.
+    Rename(PathBuf, Node<usize>),
+    Remove,
 }
 
-impl Change {
-    fn apply(&self, names: &mut Tree<usize>) {
-        match self {
-            Change::Add(path, node) => names.insert(path.clone(), *node),
-            Change::Rename { from, to, node } => {
-                names.rename(from, to);
-                // Also where the old name itself was lost.
-                names.insert(to.clone(), *node);
-            }
-            Change::Remove(path) => names.remove(path),
-        }
+impl Side {
+    fn directory_of(&self, path: &Path) -> Option<u64> {
+        self.directories.get(path.parent()?).copied()
     }
 
-    /// Whether a sync of the directory makes it durable.
-    fn is_in(&self, directory: &Path) -> bool {
-        let (Change::Add(path, _) | Change::Rename { to: path, .. } | Change::Remove(path)) = self;
-        path.parent() == Some(directory)
+    fn apply(&mut self, change: &Change) {
+        let Change { directory, path, kind } = change;
+        if self.directory_of(path) != *directory {
+            return;
+        }
+        match kind {
+            ChangeKind::AddFile(inode) => self.tree.insert(path.clone(), Node::File(*inode)),
+            ChangeKind::AddDirectory(number) => {
+                self.tree.remove_all(path);
+                self.tree.insert(path.clone(), Node::Directory);
+                self.directories.insert(path.clone(), *number);
+            }
+            ChangeKind::Rename(from, node) => {
+                self.tree.rename(from, path);
+                // Also where the old name itself was lost.
+                self.tree.insert(path.clone(), *node);
+                if let Some(number) = self.directories.remove(from) {
+                    self.directories.insert(path.clone(), number);
+                }
+            }
+            ChangeKind::Remove => {
+                self.tree.remove_all(path);
+                self.directories.remove(path);
+            }
+        }
     }
 }
 
 impl Names {
     pub(super) fn new() -> Self {
-        Self::on_platter(Tree::new())
+        let empty = Side { tree: Tree::new(), directories: BTreeMap::new() };
+        Self { live: empty.clone(), platter: empty, changes: Vec::new(), directories: 0 }
     }
 
     pub(super) fn live(&self) -> &Tree<usize> {
-        &self.live
+        &self.live.tree
     }
 
-    pub(super) fn add(&mut self, path: PathBuf, node: Node<usize>) {
-        self.change(Change::Add(path, node));
+    pub(super) fn add_file(&mut self, path: PathBuf, inode: usize) {
+        self.change(path, ChangeKind::AddFile(inode));
+    }
+
+    pub(super) fn add_directory(&mut self, path: PathBuf) {
+        self.directories += 1;
+        self.change(path, ChangeKind::AddDirectory(self.directories));
     }
 
     /// What is at `from` must be there.
     pub(super) fn rename(&mut self, from: PathBuf, to: PathBuf) -> io::Result<()> {
-        let node = *self.live.find(&from)?;
-        self.change(Change::Rename { from, to, node });
+        let node = *self.live.tree.find(&from)?;
+        self.change(to, ChangeKind::Rename(from, node));
         Ok(())
     }
 
     pub(super) fn remove(&mut self, path: PathBuf) {
-        self.change(Change::Remove(path));
+        self.change(path, ChangeKind::Remove);
     }
 
-    fn change(&mut self, change: Change) {
-        change.apply(&mut self.live);
+    fn change(&mut self, path: PathBuf, kind: ChangeKind) {
+        let change = Change { directory: self.live.directory_of(&path), path, kind };
+        self.live.apply(&change);
         self.changes.push(change);
     }
 
     /// The names in a directory are durable.
     pub(super) fn sync(&mut self, directory: &Path) {
-        for change in self.changes.iter().filter(|change| change.is_in(directory)) {
-            change.apply(&mut self.platter);
+        let is_in = |change: &Change| change.path.parent() == Some(directory);
+        for change in self.changes.iter().filter(|change| is_in(change)) {
+            self.platter.apply(change);
         }
-        self.changes.retain(|change| !change.is_in(directory));
+        self.changes.retain(|change| !is_in(change));
     }
 
-    fn after(&self, loss: PowerLoss, random: &mut Random) -> Tree<usize> {
-        let mut names = self.platter.clone();
+    fn after(&self, loss: PowerLoss, random: &mut Random) -> Self {
+        let mut found = self.platter.clone();
         // A journal keeps a first part of the changes; the contract allows any of them.
         let (journal, kept) = (random.one_in(2), random.index(self.changes.len() + 1));
         for (number, change) in self.changes.iter().enumerate() {
@@ -320,16 +362,11 @@ impl Names {
                 PowerLoss::Random(_) => random.one_in(2),
             };
             if happened {
-                change.apply(&mut names);
+                found.apply(change);
             }
         }
-        names.prune();
-        names
-    }
-
-    /// These names, all of them durable.
-    fn on_platter(names: Tree<usize>) -> Self {
-        Self { live: names.clone(), platter: names, changes: Vec::new() }
+        let changes = Vec::new();
+        Self { live: found.clone(), platter: found, changes, directories: self.directories }
     }
 }
 
@@ -344,10 +381,10 @@ pub(super) fn after_power_loss(
         _ => 0,
     });
     let names = names.after(loss, &mut random);
-    let reached: BTreeSet<_> = names.files().map(|(_, inode)| *inode).collect();
+    let reached: BTreeSet<_> = names.live().files().map(|(_, inode)| *inode).collect();
     let inodes = inodes.iter().enumerate().map(|(number, inode)| {
         let there = reached.contains(&number);
         Inode::on_platter(if there { inode.after(loss, &mut random) } else { Vec::new() })
     });
-    (Names::on_platter(names), inodes.collect())
+    (names, inodes.collect())
 }

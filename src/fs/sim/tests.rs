@@ -96,6 +96,28 @@ fn what_is_in_a_directory_that_was_lost_is_lost_too() {
 }
 
 #[test]
+fn a_directory_made_anew_has_nothing_of_the_one_before() {
+    let disk = SimulatedDisk::new();
+    let (directory, file) = (Path::new("d"), Path::new("d/f"));
+    disk.create_directory(directory).unwrap();
+    disk.create_new(file).unwrap();
+    disk.sync_directory(directory).unwrap();
+    disk.sync_directory(Path::new("")).unwrap();
+    disk.remove_file(file).unwrap();
+    disk.remove_directory(directory).unwrap();
+    disk.create_directory(directory).unwrap();
+    disk.create_new(Path::new("d/g")).unwrap();
+    let found = |seed| {
+        let after = disk.power_loss(PowerLoss::Random(seed));
+        after.files().into_keys().collect::<Vec<_>>()
+    };
+    let all: BTreeSet<_> = (0..200).map(found).collect();
+    let both = vec![file.to_owned(), PathBuf::from("d/g")];
+    assert!(!all.contains(&both), "{all:?}");
+    assert!(all.contains(&both[..1]) && all.contains(&both[1..]) && all.contains(&[][..]));
+}
+
+#[test]
 fn what_a_failed_sync_was_for_is_lost_although_the_next_one_succeeds() {
     let (disk, file) = disk_with(&[1; 512]);
     file.write_all_at(&[2; 512], 512).unwrap();
