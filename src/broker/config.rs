@@ -156,8 +156,9 @@ impl BrokerBuilder {
             metrics: Arc::new(Metrics::default()),
             read_mode,
         };
-        let (manager, report) =
-            LogManager::open(environment, self.directory, mode, self.recovery_mode)?;
+        let found = LogManager::look(environment, self.directory, mode, self.recovery_mode)?;
+        GroupCoordinator::check(&found)?;
+        let (manager, report) = found.open()?;
         let manager = Arc::new(manager);
         let groups = Arc::new(GroupCoordinator::open(&manager)?);
         let maintenance = Arc::new(Maintenance::new(self.clock, self.retention_check_interval));

@@ -12,12 +12,13 @@ use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
 use crate::group::offset_records::partition_for;
-use crate::group::offset_store::{OFFSETS_TOPIC, offsets_topic_config};
+use crate::group::offset_store::{OFFSETS_TOPIC, OffsetStore, offsets_topic_config};
 use crate::group::shard::Shard;
 use crate::group::state::{Change, Committed, GroupState, Groups, MemberId, Membership};
 use crate::group::{GroupDescription, GroupOffset, OffsetAndMetadata, check_group_id};
+use crate::log::recovery::RecoveryMode;
 use crate::time::Timestamp;
-use crate::topic::log_manager::{LogManager, OpenMode};
+use crate::topic::log_manager::{Found, LogManager, OpenMode};
 use crate::topic_partition::TopicPartition;
 
 /// All groups of a broker. Any thread may call anything.
@@ -36,6 +37,23 @@ pub(crate) struct GroupCoordinator {
 }
 
 impl GroupCoordinator {
+    /// Whether what groups have committed can be read, before the directory is changed by opening it:
+    /// a recovery looks at the end of a log alone, and a replay needs all of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`GroupCoordinator::open`]. None if damage is to be mended: there is something to be done.
+    pub(crate) fn check(found: &Found) -> Result<()> {
+        if found.recovery_mode() == RecoveryMode::Salvage {
+            return Ok(());
+        }
+        for partition in found.peek(OFFSETS_TOPIC)? {
+            let from = partition.log_start_offset();
+            OffsetStore::new(partition).replay(from, &mut |_| {})?;
+        }
+        Ok(())
+    }
+
     /// Replays what groups have committed, if any ever did. Writes nothing but corrections: see
     /// [`Groups::corrections`].
     ///

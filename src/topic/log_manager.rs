@@ -27,7 +27,6 @@ use crate::log::config::TopicConfig;
 use crate::log::follow;
 use crate::log::recovery::{self, PartitionRecovery, Plan, RecoveryMode};
 use crate::log::{Environment, PartitionLog};
-use crate::topic::Topic;
 use crate::topic::kafka_files::{
     KafkaFileError, PARTITION_METADATA_FILE, parse_partition_metadata,
 };
@@ -36,6 +35,7 @@ use crate::topic::registry::{
 };
 use crate::topic::room::config_for_logs;
 use crate::topic::topic_id::TopicId;
+use crate::topic::{Partition, Topic};
 use crate::topic_partition::TopicPartition;
 
 /// The lock file. Kafka's name and Kafka's kind of lock: a running Kafka broker is kept out too.
@@ -99,19 +99,66 @@ pub(crate) struct LogManager {
     topics: RwLock<BTreeMap<String, Topic>>,
 }
 
+/// A directory that was looked at, and locked if it is to be written, and not changed yet: whoever
+/// finds a reason to refuse it still can.
+pub(crate) struct Found {
+    manager: LogManager,
+    plans: Vec<Plan>,
+    report: RecoveryReport,
+}
+
+impl Found {
+    /// The partitions of a topic as far as they are safe, for reading. Empty if there is no such topic.
+    pub(crate) fn peek(&self, name: &str) -> Result<Vec<Partition>> {
+        let registry = self.manager.registry.lock();
+        let Some(topic) = registry.topics.get(name) else { return Ok(Vec::new()) };
+        let config = Arc::new(topic.config.clone());
+        let handle = self.manager.topic_handle(name, topic.id, &config);
+        for partition in 0..partitions_made(topic) {
+            let plan = self.manager.plan(&TopicPartition::new(name, partition), topic)?;
+            let environment = &self.manager.environment;
+            handle.add_logs([PartitionLog::open_read_only(
+                environment,
+                plan,
+                Arc::clone(&config),
+            )?]);
+        }
+        Ok(handle.partitions())
+    }
+
+    /// What is to be done about damage.
+    pub(crate) fn recovery_mode(&self) -> RecoveryMode {
+        self.manager.recovery_mode
+    }
+
+    /// Recovers and opens everything.
+    ///
+    /// # Errors
+    ///
+    /// I/O errors.
+    pub(crate) fn open(self) -> Result<(LogManager, RecoveryReport)> {
+        let Self { manager, plans, mut report } = self;
+        match manager.mode {
+            OpenMode::Write => manager.open_for_writing(plans, &mut report)?,
+            OpenMode::ReadOnly => manager.open_for_reading(plans, &mut report)?,
+        }
+        Ok((manager, report))
+    }
+}
+
 impl LogManager {
-    /// Opens a directory and everything in it.
+    /// Looks at a directory and everything in it, for it to be opened.
     ///
     /// # Errors
     ///
     /// [`Error::Locked`], [`Error::NotALogDirectory`], [`Error::Corrupt`],
     /// [`Error::UnsupportedFormat`], I/O errors. Unless it is an I/O error, not a byte has changed.
-    pub(crate) fn open(
+    pub(crate) fn look(
         environment: Environment,
         directory: PathBuf,
         mode: OpenMode,
         recovery_mode: RecoveryMode,
-    ) -> Result<(Self, RecoveryReport)> {
+    ) -> Result<Found> {
         let lock = Self::prepare_directory(&environment, &directory, mode)?;
         let registry = read_registry(&environment, &directory)?;
         let manager = Self {
@@ -124,13 +171,9 @@ impl LogManager {
             registry: Mutex::new(registry),
             topics: RwLock::default(),
         };
-        let mut report = manager.look_around()?;
+        let report = manager.look_around()?;
         let plans = manager.plan_all()?;
-        match mode {
-            OpenMode::Write => manager.open_for_writing(plans, &mut report)?,
-            OpenMode::ReadOnly => manager.open_for_reading(plans, &mut report)?,
-        }
-        Ok((manager, report))
+        Ok(Found { manager, plans, report })
     }
 
     fn prepare_directory(

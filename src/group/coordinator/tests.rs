@@ -39,7 +39,8 @@ fn manager(fs: &FailingFileSystem) -> Arc<LogManager> {
         read_mode: ReadMode::Mapped,
     };
     let (manager, _) =
-        LogManager::open(environment, PathBuf::from("d"), OpenMode::Write, RecoveryMode::Refuse)
+        LogManager::look(environment, PathBuf::from("d"), OpenMode::Write, RecoveryMode::Refuse)
+            .and_then(Found::open)
             .unwrap();
     Arc::new(manager)
 }
