@@ -148,6 +148,10 @@ pub mod fuzzing;
 mod group;
 mod log;
 mod metrics;
+#[cfg(feature = "mutants")]
+pub mod mutants;
+#[cfg(not(feature = "mutants"))]
+mod mutants;
 mod producer;
 mod record;
 mod segment;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::{Access, File, FileSystem, Kind};
 use crate::error::{Corruption, Error, Result};
+use crate::mutants::{Mutant, is_planted};
 
 /// Creates a file that must not exist yet, with these bytes.
 ///
@@ -165,7 +166,14 @@ pub(crate) fn read(fs: &dyn FileSystem, path: &Path, limit: u64) -> Result<Optio
 ///
 /// Then nothing is known of names created, renamed or removed since the last success.
 pub(crate) fn sync_directory(fs: &dyn FileSystem, path: &Path) -> Result<()> {
-    fs.sync_directory(path).map_err(|error| Error::io("sync", path, error))
+    sync_names(fs, path).map_err(|error| Error::io("sync", path, error))
+}
+
+fn sync_names(fs: &dyn FileSystem, path: &Path) -> io::Result<()> {
+    if is_planted(Mutant::SkipsDirectorySync) {
+        return Ok(());
+    }
+    fs.sync_directory(path)
 }
 
 /// The directory that holds the path's name.
@@ -185,7 +193,7 @@ fn sync_parent(fs: &dyn FileSystem, path: &Path) -> Result<()> {
 /// Makes the name of a directory durable that somebody else made, perhaps an attempt of ours that
 /// died before its sync.
 fn sync_found_directory(fs: &dyn FileSystem, path: &Path) -> Result<()> {
-    match fs.sync_directory(parent_of(path)) {
+    match sync_names(fs, parent_of(path)) {
         // What we may not even read we have not made, and some file systems refuse to sync a
         // directory (`InvalidInput`) that serves as nothing but a mount point.
         Err(error)
@@ -207,7 +215,7 @@ fn sync_removal(fs: &dyn FileSystem, path: &Path, removed: io::Result<()>) -> Re
         Err(error) if error.kind() == io::ErrorKind::NotFound => true,
         Err(error) => return Err(Error::io("remove", path, error)),
     };
-    match fs.sync_directory(parent_of(path)) {
+    match sync_names(fs, parent_of(path)) {
         // Not even the directory is there.
         Err(error) if was_missing && error.kind() == io::ErrorKind::NotFound => Ok(()),
         synced => synced.map_err(|error| Error::io("sync", parent_of(path), error)),
@@ -216,6 +224,9 @@ fn sync_removal(fs: &dyn FileSystem, path: &Path, removed: io::Result<()>) -> Re
 
 fn write_and_sync(file: &dyn File, path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all_at(bytes, 0).map_err(|error| Error::io("write", path, error))?;
+    if is_planted(Mutant::RenamesWithoutSync) {
+        return Ok(());
+    }
     file.sync_data().map_err(|error| Error::io("sync", path, error))
 }
 

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::fs::{File, FileSystem, durably};
 use crate::log::checkpoint::{Checkpoint, CheckpointWriter, encode_file};
 use crate::log::{PartitionLog, nanos, unless_full};
+use crate::mutants::{Mutant, is_planted};
 use crate::segment::BatchPosition;
 use crate::segment::file_name::{self, Suffix};
 use crate::segment::writer::SegmentWriter;
@@ -118,6 +119,16 @@ impl CheckpointFile {
     }
 }
 
+/// One sync, never a second one after a failure.
+fn sync_file(file: &dyn File) -> io::Result<()> {
+    let synced = file.sync_data();
+    if is_planted(Mutant::RepeatsFailedSync) {
+        synced.or_else(|_| file.sync_data())
+    } else {
+        synced
+    }
+}
+
 /// What a sync will have made durable.
 struct SyncTarget {
     sealed: Vec<SegmentWriter>,
@@ -142,6 +153,10 @@ impl PartitionLog {
     pub(crate) fn flush_to(&self, offset: u64) -> Result<()> {
         if self.follower.is_some() {
             return Err(Error::ReadOnly { operation: "flush a partition" });
+        }
+        if is_planted(Mutant::AnswersBeforeSync) {
+            self.ends.raise_high_watermark(offset);
+            return Ok(());
         }
         self.flush.reach(offset, || self.sync()).map_err(|failure| self.failed(failure))
     }
@@ -170,11 +185,14 @@ impl PartitionLog {
     fn sync(&self) -> Result<u64> {
         let now = nanos(self.environment.clock.monotonic());
         self.last_flush.store(now, Ordering::Relaxed);
-        let target = self.sync_target()?;
+        let mut target = self.sync_target()?;
         let stopwatch = Stopwatch::start();
         if let Err(error) = self.sync_files(&target) {
             self.note_failed_sync();
             return Err(error);
+        }
+        if is_planted(Mutant::SyncAnswersForUnfinishedWrites) {
+            target.end = self.sync_target()?.end;
         }
         let metrics = &self.environment.metrics;
         metrics.sync_latency.record(stopwatch.elapsed());
@@ -217,14 +235,14 @@ impl PartitionLog {
     fn sync_files(&self, target: &SyncTarget) -> Result<()> {
         for ended in &target.sealed {
             let path = ended.segment().records().path();
-            ended.file().sync_data().map_err(|error| Error::io("sync", path, error))?;
+            sync_file(&**ended.file()).map_err(|error| Error::io("sync", path, error))?;
             ended.sync_indexes()?;
         }
         if target.new_names {
             durably::sync_directory(&*self.environment.fs, &self.directory)?;
         }
         let path = || file_name::path(&self.directory, target.segment_base, Suffix::Log);
-        target.file.sync_data().map_err(|error| Error::io("sync", &path(), error))
+        sync_file(&*target.file).map_err(|error| Error::io("sync", &path(), error))
     }
 
     /// Leaves word for the next open that a sync has failed.

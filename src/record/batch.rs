@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use crate::record::checksum::crc32c;
+use crate::record::checksum::batch_checksum;
 use crate::record::compression::Codec;
-use crate::record::header::{self, BATCH_BYTES_MAX, BatchHeader, CHECKSUM_FROM, LENGTH_PREFIX};
+use crate::record::header::{self, BATCH_BYTES_MAX, BatchHeader, LENGTH_PREFIX};
 use crate::time::Timestamp;
 
 pub(crate) use crate::record::batch_error::BatchError;
@@ -64,7 +64,7 @@ impl<'a> RecordBatch<'a> {
 
     /// Compares the stored checksum with that of the bytes.
     pub(crate) fn verify_checksum(&self) -> Result<(), BatchError> {
-        let computed = crc32c(self.bytes.get(CHECKSUM_FROM..).unwrap_or_default());
+        let computed = batch_checksum(self.bytes);
         if computed == self.checksum {
             return Ok(());
         }

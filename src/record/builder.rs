@@ -7,10 +7,10 @@
 use std::fmt;
 
 use crate::record::batch::{BatchError, RecordBatch};
-use crate::record::checksum::crc32c;
+use crate::record::checksum::batch_checksum;
 use crate::record::compression::{Codec, Compression};
 use crate::record::header::{
-    self, Attributes, BATCH_BYTES_MAX, BATCH_OVERHEAD, BatchHeader, CHECKSUM_FROM, HeaderBytes,
+    self, Attributes, BATCH_BYTES_MAX, BATCH_OVERHEAD, BatchHeader, HeaderBytes,
 };
 use crate::record::varint::{
     put_byte, put_bytes, put_varint, put_varlong, varint_size, varlong_size,
@@ -357,7 +357,7 @@ fn base_timestamp(first: Timestamp) -> i64 {
 fn write_header(header: &BatchHeader, batch: &mut [u8]) {
     let size = batch.len();
     header.write(header_mut(batch), size);
-    let checksum = crc32c(&batch[CHECKSUM_FROM..]);
+    let checksum = batch_checksum(batch);
     header::write_checksum(header_mut(batch), checksum);
 }
 

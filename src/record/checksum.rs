@@ -1,5 +1,16 @@
 //! The checksum inside Kafka's structures, behind one function so that its implementation can change.
 
+use crate::mutants::{Mutant, is_planted};
+use crate::record::header::{BATCH_OVERHEAD, CHECKSUM_FROM};
+
+/// The checksum of a batch: of everything that follows the checksum itself.
+#[inline]
+pub(crate) fn batch_checksum(batch: &[u8]) -> u32 {
+    let unchecked = is_planted(Mutant::LeavesHeaderUnchecked);
+    let from = if unchecked { BATCH_OVERHEAD } else { CHECKSUM_FROM };
+    crc32c(batch.get(from..).unwrap_or_default())
+}
+
 /// CRC-32C (Castagnoli) of `bytes`.
 #[inline]
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {

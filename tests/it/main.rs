@@ -5,6 +5,8 @@
 mod consume;
 mod corruption;
 mod directory;
+#[cfg(feature = "sim")]
+mod faults;
 mod groups;
 mod kill;
 mod known_bugs;

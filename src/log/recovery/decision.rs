@@ -18,6 +18,8 @@
 //! segment with nothing known about the watermark is treated as Kafka treats it: the tail of an
 //! unfinished write is cut off. Its bytes are kept beside the log in any case.
 
+use crate::mutants::{Mutant, is_planted};
+
 /// Where the scan of a segment ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -63,6 +65,9 @@ pub(crate) enum Decision {
 
 /// See the table above.
 pub(crate) fn decide(ending: Ending, following: Following, watermark: Watermark) -> Decision {
+    if watermark == Watermark::NotReached && is_planted(Mutant::TruncatesBelowWatermark) {
+        return Decision::EndHere;
+    }
     match (ending, following, watermark) {
         (_, _, Watermark::NotReached) | (Ending::Overlap, _, _) => Decision::Refuse,
         (Ending::EndOfFile, Following::None | Following::Fits, _) => Decision::Keep,

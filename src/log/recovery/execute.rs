@@ -16,6 +16,7 @@ use crate::fs::{Access, durably};
 use crate::log::Environment;
 use crate::log::checkpoint::{self, Checkpoint, CheckpointWriter, WATERMARK_FILE};
 use crate::log::config::TopicConfig;
+use crate::mutants::{Mutant, is_planted};
 use crate::segment::indexer::Indexer;
 use crate::segment::{BatchPosition, Extent};
 
@@ -74,7 +75,8 @@ fn carry_out(mut plan: Plan, environment: &Environment, config: &TopicConfig) ->
     if let Some(cut) = &plan.cut {
         report.cut = Some(site.quarantine(cut, &plan.kept, &plan.set_aside)?);
     }
-    for kept in plan.kept.iter().filter(|kept| kept.trim) {
+    let keeps_tail = is_planted(Mutant::KeepsTailBeforeFirstAppend);
+    for kept in plan.kept.iter().filter(|kept| kept.trim && !keeps_tail) {
         site.truncate(&site.log(kept.base_offset), kept.extent.len)?;
     }
     for leftover in &plan.leftovers {
