@@ -32,9 +32,14 @@ impl GroupMember {
         &self.group
     }
 
-    /// Commits, durably. Without offsets it says whether a commit would count.
-    pub(crate) fn commit(&self, offsets: &[(TopicPartition, OffsetAndMetadata)]) -> Result<()> {
-        self.broker.groups().commit(&self.group, self.membership.as_ref(), offsets)
+    /// Commits, durably, if `check` agrees to each partition. Without offsets it says whether a
+    /// commit would count.
+    pub(crate) fn commit(
+        &self,
+        offsets: &[(TopicPartition, OffsetAndMetadata)],
+        check: impl Fn(&TopicPartition) -> Result<()>,
+    ) -> Result<()> {
+        self.broker.groups().commit_if(&self.group, self.membership.as_ref(), offsets, check)
     }
 }
 

@@ -354,7 +354,9 @@ impl Consumer {
     /// [`Error::GroupOccupied`] if partitions were assigned by hand and a consumer is subscribed
     /// under the group's name; [`Error::InvalidGroup`] without a group; [`Error::ReadOnly`];
     /// [`Error::StorageFull`]: then nothing was committed, and it can be tried again;
-    /// [`Error::OffsetOutOfRange`] after a seek beyond the end; [`Error::Closed`].
+    /// [`Error::UnknownTopic`] if a topic was deleted and [`poll`](Self::poll) has not told yet:
+    /// nothing was committed; [`Error::OffsetOutOfRange`] after a seek beyond the end;
+    /// [`Error::Closed`].
     pub fn commit(&mut self) -> Result<()> {
         let offsets = self.subscription.uncommitted();
         self.commit_these(&offsets)
@@ -399,7 +401,17 @@ impl Consumer {
             let reason = "a consumer commits under the name of a group, and has none";
             return Err(Error::InvalidGroup { group: String::new(), reason });
         };
-        member.commit(offsets)?;
+        member.commit(offsets, |of| {
+            self.broker.check_open()?;
+            // What was read of a topic that is gone must not count as read of a new one with its
+            // name.
+            match self.subscription.find(of) {
+                Ok(assigned) if assigned.partition.log().is_closed() => {
+                    Err(Error::UnknownTopic { topic: of.topic().to_owned() })
+                }
+                _ => Ok(()),
+            }
+        })?;
         self.subscription.note_committed(offsets);
         Ok(())
     }

@@ -157,13 +157,28 @@ impl GroupCoordinator {
         membership: Option<&Membership>,
         offsets: &[(TopicPartition, OffsetAndMetadata)],
     ) -> Result<()> {
+        self.commit_if(group, membership, offsets, |_| Ok(()))
+    }
+
+    /// As [`Self::commit`], if `check` agrees to each partition.
+    ///
+    /// The partitions are looked at while no other change is decided on. So whoever deletes a topic
+    /// and then has it forgotten meets every commit that was let through before the deletion, and
+    /// none comes after it.
+    pub(crate) fn commit_if(
+        &self,
+        group: &str,
+        membership: Option<&Membership>,
+        offsets: &[(TopicPartition, OffsetAndMetadata)],
+        check: impl Fn(&TopicPartition) -> Result<()>,
+    ) -> Result<()> {
         self.check_writable("commit offsets")?;
         check_group_id(group)?;
         let now = self.now();
-        let mut changes = Vec::with_capacity(offsets.len());
-        for (topic_partition, committed) in offsets {
+        let change = |(topic_partition, committed): &(TopicPartition, OffsetAndMetadata)| {
+            check(topic_partition)?;
             self.check_in_range(topic_partition, committed.offset)?;
-            changes.push(Change {
+            Ok(Change {
                 group: group.to_owned(),
                 topic_partition: topic_partition.clone(),
                 committed: Some(Committed {
@@ -172,12 +187,12 @@ impl GroupCoordinator {
                     metadata: committed.metadata.clone(),
                     timestamp: now,
                 }),
-            });
-        }
+            })
+        };
         let shard = self.shard_for_writing(group)?;
         shard.change(now, |groups| {
             groups.check_commit(group, membership)?;
-            Ok(changes)
+            offsets.iter().map(change).collect()
         })?;
         self.manager.environment().metrics.commits.increment();
         Ok(())

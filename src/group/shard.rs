@@ -119,12 +119,17 @@ impl Shard {
         MutexGuard::map(self.state.lock(), |state| &mut state.groups)
     }
 
-    /// Makes changes that need not be made together, until `decide` has no more of them.
+    /// Makes changes that need not be made together, until `decide` has no more of them. It is shown
+    /// all changes that were decided on before, also those that are only now on their way.
     pub(crate) fn forget(
         &self,
         now: Timestamp,
         decide: impl Fn(&Groups) -> Result<Vec<Change>>,
     ) -> Result<()> {
+        if !self.state.lock().pending.is_empty() {
+            self.store.flush_to(self.store.partition().log_end_offset())?;
+            self.state.lock().apply_durable(self.store.durable_to());
+        }
         let some = |groups: &Groups| {
             let mut changes = decide(groups)?;
             changes.truncate(FORGET_MAX);

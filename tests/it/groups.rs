@@ -194,6 +194,25 @@ fn a_group_is_described_reset_and_deleted_from_outside_but_not_under_a_member() 
 }
 
 #[test]
+fn what_was_read_of_a_deleted_topic_is_not_committed_for_its_successor() {
+    let broker = Broker::in_memory().unwrap();
+    fill(&broker, 3);
+    let mut consumer = join(&broker, "g", 3);
+    assert_eq!(poll_offsets(&mut consumer), [0, 1, 2]);
+    broker.delete_topic("orders").unwrap();
+    fill(&broker, 5);
+    let refused = consumer.commit().unwrap_err();
+    assert!(matches!(refused, Error::UnknownTopic { .. }), "{refused}");
+    assert_eq!(committed(&broker, "g"), None);
+
+    // The next poll tells it, and then the new topic is read from its start.
+    assert!(matches!(consumer.poll(Duration::ZERO), Err(Error::UnknownTopic { .. })));
+    assert_eq!(poll_offsets(&mut consumer), [0, 1, 2]);
+    consumer.commit().unwrap();
+    assert_eq!(committed(&broker, "g"), Some(3));
+}
+
+#[test]
 fn a_deleted_topic_takes_what_was_committed_with_it() {
     let directory = tempfile::tempdir().unwrap();
     let broker = Broker::open(directory.path()).unwrap();
