@@ -85,6 +85,12 @@ impl Maintenance {
         chores.push(chore);
     }
 
+    /// When the next turn is due, by the monotonic clock.
+    #[cfg(test)]
+    pub(crate) fn next_turn(&self) -> Duration {
+        Duration::from_nanos(self.next_turn.load(Ordering::Acquire))
+    }
+
     #[cfg(test)]
     pub(crate) fn chore_count(&self) -> usize {
         self.chores.lock().len()
@@ -221,18 +227,18 @@ impl Maintenance {
 /// Syncs what is due in a topic; returns how long the next look can wait.
 fn flush(topic: &Topic, failures: &mut Failures) -> Duration {
     let durability = topic.shared_config().durability;
+    let mut wait = TURN_MAX;
     for log in topic.logs().iter() {
         let flushed = match durability {
             // Batches that nobody waits for become visible here.
             Durability::Fsync => log.flush(),
-            Durability::Written { flush_interval } => log.flush_if_due(flush_interval),
+            Durability::Written { flush_interval } => {
+                log.flush_if_due(flush_interval).map(|due_in| wait = wait.min(due_in))
+            }
         };
         failures.note(log, flushed);
     }
-    match durability {
-        Durability::Fsync => TURN_MAX,
-        Durability::Written { flush_interval } => flush_interval / 2,
-    }
+    wait
 }
 
 fn apply_retention(

@@ -15,6 +15,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -147,7 +148,9 @@ impl Broker {
         if matches!(self.0.manager.topic(name), Err(Error::UnknownTopic { .. })) {
             self.0.groups.forget_topic(name)?;
         }
-        Ok(self.hand_out(self.0.manager.create_topic(name, config)?))
+        let topic = self.0.manager.create_topic(name, config)?;
+        self.look_at_flush_intervals();
+        Ok(self.hand_out(topic))
     }
 
     /// A topic by name.
@@ -218,7 +221,15 @@ impl Broker {
     pub fn alter_topic(&self, name: &str, config: TopicConfig) -> Result<()> {
         self.check_open()?;
         refuse_internal(name)?;
-        self.0.manager.alter_topic(name, config)
+        self.0.manager.alter_topic(name, config)?;
+        self.look_at_flush_intervals();
+        Ok(())
+    }
+
+    /// Has the background thread look again when the next flush is due: it may be sooner than any it
+    /// knew of.
+    fn look_at_flush_intervals(&self) {
+        self.0.maintenance.wake_by(Duration::ZERO);
     }
 
     /// Gives a topic more partitions, `total` in all. Durable when it returns.

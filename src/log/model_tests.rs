@@ -123,7 +123,9 @@ impl Run {
                 self.log.flush().unwrap();
                 self.model.visible = self.model.end();
             }
-            Operation::FlushIfDue => self.log.flush_if_due(Duration::from_secs(2)).unwrap(),
+            Operation::FlushIfDue => {
+                self.log.flush_if_due(Duration::from_secs(2)).map(drop).unwrap();
+            }
             Operation::SyncCheckpoint => self.log.sync_checkpoint().unwrap(),
             Operation::Read { at } => self.read(at),
             Operation::FindTimestamp { at } => self.find_timestamp(at),

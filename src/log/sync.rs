@@ -162,17 +162,18 @@ impl PartitionLog {
     }
 
     /// Flushes if something has been waiting for it for half of the flush interval, so that with
-    /// the sync itself a power loss costs no more than the interval.
-    pub(crate) fn flush_if_due(&self, interval: Duration) -> Result<()> {
-        if self.follower.is_some() {
-            return Ok(());
+    /// the sync itself a power loss costs no more than the interval. Returns how long the next call
+    /// can wait.
+    pub(crate) fn flush_if_due(&self, interval: Duration) -> Result<Duration> {
+        if self.follower.is_some() || self.flush.failure().is_some() {
+            return Ok(interval);
         }
         let now = nanos(self.environment.clock.monotonic());
         let since = now.saturating_sub(self.last_flush.load(Ordering::Relaxed));
-        if since < nanos(interval) / 2 || self.flush.failure().is_some() {
-            return Ok(());
+        match (nanos(interval) / 2).checked_sub(since) {
+            Some(rest) if rest > 0 => Ok(Duration::from_nanos(rest)),
+            _ => self.flush().map(|()| interval / 2),
         }
-        self.flush()
     }
 
     /// Syncs, also if every record is synced already: a roll leaves names and a checkpoint behind

@@ -144,6 +144,42 @@ impl Chore for Alarm {
 }
 
 #[test]
+fn a_flush_is_not_put_off_by_a_turn_that_came_too_early_for_it() {
+    let fs = FailingFileSystem::over_memory();
+    let clock = Arc::new(ManualClock::new(T0));
+    let broker = builder(&fs).clock(clock.clone()).open().unwrap();
+    let flush_interval = Duration::from_millis(100);
+    let config = TopicConfig::default().durability(Durability::Written { flush_interval });
+    let orders = broker.create_topic("orders", config).unwrap();
+    let (log, due) =
+        (orders.partition(0).unwrap(), broker.clock().monotonic() + flush_interval / 2);
+    append(&orders, 0, "x").unwrap();
+    clock.advance(flush_interval * 2 / 5);
+    broker.run_maintenance().unwrap();
+    assert_eq!(log.recovery_point(), 0, "it is not due yet");
+    assert_eq!(broker.maintenance().next_turn(), due);
+}
+
+#[test]
+fn the_next_turn_comes_in_time_for_a_topic_that_is_new_or_altered() {
+    let fs = FailingFileSystem::over_memory();
+    let clock = Arc::new(ManualClock::new(T0));
+    let broker = builder(&fs).clock(clock.clone()).open().unwrap();
+    let now = broker.clock().monotonic();
+    let written = |millis| {
+        let flush_interval = Duration::from_millis(millis);
+        TopicConfig::default().durability(Durability::Written { flush_interval })
+    };
+    broker.run_maintenance().unwrap();
+    assert!(broker.maintenance().next_turn() > now + Duration::from_millis(100));
+    broker.create_topic("orders", written(200)).unwrap();
+    assert!(broker.maintenance().next_turn() <= now + Duration::from_millis(100));
+    broker.run_maintenance().unwrap();
+    broker.alter_topic("orders", written(20)).unwrap();
+    assert!(broker.maintenance().next_turn() <= now + Duration::from_millis(10));
+}
+
+#[test]
 fn no_wake_up_is_lost_however_it_meets_the_turns() {
     let fs = FailingFileSystem::over_memory();
     let broker = builder(&fs).background_thread(true).open().unwrap();
