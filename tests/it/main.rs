@@ -8,12 +8,11 @@ mod directory;
 #[cfg(feature = "sim")]
 mod faults;
 mod groups;
-mod kill;
 mod known_bugs;
 mod layering;
-mod limits;
 mod model;
 mod offsets;
 mod producer;
 mod read_only;
+mod real;
 mod topics;

@@ -1,22 +1,19 @@
-//! Goal: when descriptors or space run out, calls say so in a way that tells the caller to try again;
-//! and when there is enough again they work, and nothing that was acknowledged is lost (contract,
-//! clauses 10, 34; faults F4, F10).
+//! Fault F10: when descriptors or address space run out, calls say so in a way that tells the caller
+//! to try again; and when there is enough again they work, in the same process, and nothing that was
+//! acknowledged is lost (contract, clause 34).
 //!
-//! Method: a child process under `ulimit -n` that takes all descriptors itself and lets go of them
-//! again; a small file system of its own for the full disk, where one can be mounted.
+//! Children under a limit, which take all that there is themselves and let go of it again.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use sapwood::{
-    Broker, Durability, Error, OffsetAndMetadata, Partition, Record, Result, TopicConfig,
-    TopicPartition,
-};
+use memmap2::MmapMut;
+use sapwood::{Broker, Durability, Error, Partition, Record, Result, TopicConfig, TopicPartition};
 
-const DESCRIPTORS: &str = "SAPWOOD_LIMITS_DESCRIPTORS";
+use super::{as_child, is_there, skip};
 
 fn config(durability: Durability) -> TopicConfig {
     TopicConfig::default().segment_bytes(2048).max_message_bytes(1024).durability(durability)
@@ -82,11 +79,8 @@ fn take_all_descriptors() -> Vec<File> {
     }
 }
 
-/// What the child does, under its limit.
-#[test]
-fn child() {
-    let Ok(directory) = std::env::var(DESCRIPTORS) else { return };
-    let directory = Path::new(&directory);
+/// What the child does that takes all descriptors.
+pub(super) fn exhaust_descriptors(directory: &Path) {
     let broker = open(directory).unwrap();
     let logs = logs(&broker);
     let mut acknowledged = BTreeMap::new();
@@ -138,85 +132,77 @@ fn child() {
     println!("survived");
 }
 
-#[test]
-fn running_out_of_descriptors_is_told_and_passes() {
+/// Takes all address space but for about so much.
+fn take_address_space(but: usize) -> Vec<MmapMut> {
+    let mut taken = Vec::with_capacity(1 << 16);
+    let reserve = MmapMut::map_anon(but).unwrap();
+    for size in [64 << 20, 1 << 20, 64 << 10, 4 << 10] {
+        while taken.len() < taken.capacity()
+            && let Ok(map) = MmapMut::map_anon(size)
+        {
+            taken.push(map);
+        }
+    }
+    drop(reserve);
+    taken
+}
+
+/// What the child does that takes all address space. What is left is for the heap, which ends the
+/// process when it gets nothing; a segment's window alone is larger.
+pub(super) fn starve(directory: &Path) {
+    let broker = open(directory).unwrap();
+    let logs = logs(&broker);
+    let mut acknowledged = BTreeMap::new();
+    let mut refused = 0;
+    for round in 0..8 {
+        logs.iter().cycle().take(20).for_each(|log| append(log, &mut acknowledged).unwrap());
+        let taken = take_address_space((300 << 10) * (1 + round));
+        // Segments roll meanwhile.
+        for log in logs.iter().cycle().take(60) {
+            if let Err(error) = append(log, &mut acknowledged) {
+                assert_passing(&error);
+                refused += 1;
+            }
+        }
+        let made = broker.create_topic(&format!("new-{round}"), TopicConfig::default());
+        let opened = Broker::open_read_only(directory);
+        for error in [made.err(), opened.err()].into_iter().flatten() {
+            assert_passing(&error);
+            refused += 1;
+        }
+        assert_all_there(&broker, &acknowledged);
+        drop(taken);
+        logs.iter().for_each(|log| append(log, &mut acknowledged).unwrap());
+    }
+    assert_all_there(&broker, &acknowledged);
+    broker.close().unwrap();
+    drop((logs, broker));
+    assert_all_there(&open(directory).unwrap(), &acknowledged);
+    println!("survived, {refused} calls were refused");
+}
+
+/// Runs the child under a limit of `prlimit`; it must survive.
+fn run_limited(name: &str, limit: &str, job: &str) {
+    if !is_there("prlimit") {
+        return skip(name, "there is no prlimit");
+    }
     let directory = tempfile::tempdir().unwrap();
-    let output = Command::new("sh")
-        .args(["-c", "ulimit -n 64; exec \"$0\" --exact limits::child --nocapture"])
-        .arg(std::env::current_exe().unwrap())
-        .env(DESCRIPTORS, directory.path())
-        .output()
-        .unwrap();
+    let mut command = Command::new("prlimit");
+    command.arg(limit).arg(std::env::current_exe().unwrap());
+    as_child(&mut command, job, directory.path(), 0, 0);
+    let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("survived"), "{said}\n{errors}");
-}
-
-/// A small file system, gone when dropped.
-struct Mounted(tempfile::TempDir);
-
-impl Mounted {
-    /// `None` if this user may not mount.
-    fn new() -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=4m", "none"])
-            .arg(directory.path())
-            .output();
-        mounted.is_ok_and(|output| output.status.success()).then_some(Self(directory))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(self.0.path()).status();
-        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking());
-    }
+    println!("{said}");
 }
 
 #[test]
-fn a_full_disk_is_told_and_passes() {
-    let Some(mounted) = Mounted::new() else {
-        println!("SKIPPED: no file system can be mounted here");
-        return;
-    };
-    let directory = mounted.0.path();
-    let ballast = directory.join("ballast");
-    fs::write(&ballast, vec![0; 1 << 20]).unwrap();
-    let broker = open(directory).unwrap();
-    let mut acknowledged = BTreeMap::new();
-    let group = || [(TopicPartition::new("fsync", 0), OffsetAndMetadata::new(1))];
-    {
-        let logs = logs(&broker);
-        logs.iter().for_each(|log| append(log, &mut acknowledged).unwrap());
-        broker.reset_group("g", group()).unwrap();
-        for log in &logs {
-            let full = loop {
-                if let Err(error) = append(log, &mut acknowledged) {
-                    break error;
-                }
-            };
-            assert!(matches!(full, Error::StorageFull { .. }), "{full}");
-            assert_passing(&full);
-        }
-        let full = broker.create_topic("new", TopicConfig::default()).unwrap_err();
-        assert!(matches!(full, Error::StorageFull { .. }), "{full}");
-    }
-    // It opens, reads, and closes on the full disk.
-    drop(broker);
-    let broker = open(directory).unwrap();
-    assert_all_there(&broker, &acknowledged);
-    assert_eq!(broker.describe_group("g").unwrap().unwrap().offsets[0].committed.offset, 1);
-    let full = logs(&broker).iter().cycle().find_map(|log| append(log, &mut acknowledged).err());
-    assert_passing(&full.unwrap());
+fn running_out_of_descriptors_is_told_and_passes() {
+    run_limited("few descriptors", "--nofile=64", "exhaust");
+}
 
-    fs::remove_file(&ballast).unwrap();
-    for log in logs(&broker).iter().cycle().take(20) {
-        append(log, &mut acknowledged).unwrap();
-    }
-    broker.create_topic("new", TopicConfig::default()).unwrap();
-    broker.reset_group("g", group()).unwrap();
-    broker.close().unwrap();
-    drop(broker);
-    assert_all_there(&open(directory).unwrap(), &acknowledged);
+#[test]
+fn running_out_of_address_space_is_told_and_passes() {
+    run_limited("little address space", "--as=400000000", "starve");
 }
