@@ -8,6 +8,7 @@ use std::cell::Cell;
 /// A mistake that a store like this can be built with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each says what it does")]
+#[cfg_attr(not(feature = "mutants"), allow(unreachable_pub))]
 pub enum Mutant {
     SkipsDirectorySync,
     AnswersBeforeSync,
@@ -52,7 +53,7 @@ pub(crate) fn is_planted(mutant: Mutant) -> bool {
 
 /// Whether a mutant is at work.
 #[cfg(not(feature = "mutants"))]
-#[inline(always)]
+#[inline]
 pub(crate) const fn is_planted(_: Mutant) -> bool {
     false
 }

@@ -15,6 +15,10 @@ use super::report::{Place, Report};
 /// So many findings are kept in words; the others are only counted.
 const FINDINGS_MAX: usize = 30;
 
+/// How much later than promised a flush may be before that is held against the crate: syncs of a busy
+/// disk take their time, and one thread does them all.
+const LATE_MAX: Duration = Duration::from_millis(250);
+
 /// A consumer that is given nothing for so long will not be given anything any more.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -502,7 +506,8 @@ fn excuse_of(topic: &Topic, end: End) -> Excuse {
     match end {
         End::PowerLoss(at) if written => {
             let interval = config.get("flush.ms").and_then(|text| text.parse().ok()).unwrap_or(0);
-            Excuse::After(at.checked_sub(Duration::from_millis(interval)).unwrap_or(at))
+            let reach = Duration::from_millis(interval) + LATE_MAX;
+            Excuse::After(at.checked_sub(reach).unwrap_or(at))
         }
         _ => Excuse::None,
     }

@@ -43,12 +43,24 @@ struct Shift<'a> {
     deleting: &'a Mutex<BTreeSet<String>>,
     ending: &'a AtomicBool,
     random: Random,
+    manner: Manner,
     producer: u64,
     sequences: BTreeMap<Place, u64>,
 }
 
+/// How much the worker asks of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "the soak knows but one, the tests that share this file know both")]
+pub enum Manner {
+    /// No more than the disk can sync within a flush interval. Nor does it let go of a broker
+    /// without closing it: nobody would flush until the next one is open.
+    Gentle,
+    /// As much as it can.
+    Rough,
+}
+
 /// Works in a directory until it is told to stop. `life` must grow from process to process.
-pub fn run(directory: &Path, seed: u64, life: u64) -> io::Result<()> {
+pub fn run(directory: &Path, seed: u64, life: u64, manner: Manner) -> io::Result<()> {
     let mut random = Random::new(seed ^ life.wrapping_mul(0x51ed_270b));
     let told = listen();
     for epoch in 0.. {
@@ -60,8 +72,8 @@ pub fn run(directory: &Path, seed: u64, life: u64) -> io::Result<()> {
             }
         };
         let base = (life * 1000 + epoch % 1000) * 10;
-        let stopped = work(&broker, base, &mut random, &told)?;
-        let closes = stopped || random.one_in(2);
+        let stopped = work(&broker, (base, manner), &mut random, &told)?;
+        let closes = stopped || manner == Manner::Gentle || random.one_in(2);
         if closes && let Err(error) = broker.close() {
             return Report::Failed(format!("close: {error}")).say();
         }
@@ -90,7 +102,12 @@ fn open(directory: &Path, random: &mut Random) -> sapwood::Result<Broker> {
 }
 
 /// All threads at work on one broker for a while; returns whether this was the last time.
-fn work(broker: &Broker, base: u64, random: &mut Random, told: &Receiver<()>) -> io::Result<bool> {
+fn work(
+    broker: &Broker,
+    (base, manner): (u64, Manner),
+    random: &mut Random,
+    told: &Receiver<()>,
+) -> io::Result<bool> {
     let (deleting, ending) = (Mutex::default(), AtomicBool::new(false));
     let seed = random.next();
     let shift = |number: u64| Shift {
@@ -98,6 +115,7 @@ fn work(broker: &Broker, base: u64, random: &mut Random, told: &Receiver<()>) ->
         deleting: &deleting,
         ending: &ending,
         random: Random::new(seed.wrapping_add(number)),
+        manner,
         producer: base + number,
         sequences: BTreeMap::new(),
     };
@@ -142,6 +160,13 @@ impl Shift<'_> {
 
     fn rest(&mut self) {
         thread::sleep(Duration::from_millis(1 + self.random.below(REST_MS_MAX)));
+    }
+
+    /// Between two sends.
+    fn breathe(&mut self) {
+        if self.manner == Manner::Gentle {
+            thread::sleep(Duration::from_millis(self.random.below(8)));
+        }
     }
 
     /// Whether the failure of a call on a topic comes of its deletion; otherwise it is reported.
@@ -202,7 +227,10 @@ impl Shift<'_> {
         };
         while self.goes_on() {
             match self.partition()? {
-                Some(partition) => self.send_some(&producer, &partition)?,
+                Some(partition) => {
+                    self.send_some(&producer, &partition)?;
+                    self.breathe();
+                }
                 None => self.rest(),
             }
         }
@@ -264,6 +292,7 @@ impl Shift<'_> {
 
     fn append(&mut self) -> Step {
         while self.goes_on() {
+            self.breathe();
             let Some(partition) = self.partition()? else {
                 self.rest();
                 continue;
@@ -434,7 +463,7 @@ impl Shift<'_> {
 
     fn create(&mut self, name: &str) -> Step {
         let (partitions, retention) = (1 + self.random.below(3) as u32, self.retention());
-        let interval = Duration::from_millis(100 << self.random.below(3));
+        let interval = Duration::from_millis(50 << self.random.below(3));
         let durability = match self.random.below(2) {
             0 => Durability::Fsync,
             _ => Durability::Written { flush_interval: interval },

@@ -193,13 +193,21 @@ impl Maintenance {
             next = next.min(due);
         }
         let topics = groups.manager().topics();
-        for topic in &topics {
-            next = next.min(now.saturating_add(flush(topic, &mut failures)));
+        let mut written = Written { topics: &topics, clock: &*self.clock, due: Duration::ZERO };
+        written.flush_due(&mut failures);
+        for topic in topics.iter().filter(|topic| flush_interval(topic).is_none()) {
+            // Batches that nobody waits for become visible here.
+            for log in topic.logs().iter() {
+                failures.note(log, log.flush());
+                written.flush_due(&mut failures);
+            }
         }
         if now.saturating_sub(turn.last_checkpoint) >= CHECKPOINT_INTERVAL / 2 {
             turn.last_checkpoint = now;
-            let logs = topics.iter().flat_map(|topic| topic.logs().to_vec());
-            logs.for_each(|log| failures.note(&log, log.sync_checkpoint()));
+            for log in topics.iter().flat_map(|topic| topic.logs().to_vec()) {
+                failures.note(&log, log.sync_checkpoint());
+                written.flush_due(&mut failures);
+            }
         }
         let by_clock = now.saturating_sub(turn.last_retention) >= self.retention_check_interval;
         if by_clock {
@@ -207,8 +215,9 @@ impl Maintenance {
         }
         let ages = turn.age_clock.read(&*self.clock);
         for topic in topics.iter().filter(|topic| by_clock || topic.room().is_wanted()) {
-            apply_retention(topic, groups, ages, &mut failures);
+            apply_retention(topic, groups, ages, &mut written, &mut failures);
         }
+        next = next.min(written.due);
         // The thread may be waiting for a later time, if this turn was run by hand.
         self.wake_by(next);
         failures.first()
@@ -224,33 +233,54 @@ impl Maintenance {
     }
 }
 
-/// Syncs what is due in a topic; returns how long the next look can wait.
-fn flush(topic: &Topic, failures: &mut Failures) -> Duration {
-    let durability = topic.shared_config().durability;
-    let mut wait = TURN_MAX;
-    for log in topic.logs().iter() {
-        let flushed = match durability {
-            // Batches that nobody waits for become visible here.
-            Durability::Fsync => log.flush(),
-            Durability::Written { flush_interval } => {
-                log.flush_if_due(flush_interval).map(|due_in| wait = wait.min(due_in))
+/// The topics under `Written`, and when the first of their logs has to be synced. Everything else in
+/// a turn may take its time, and asks in between.
+struct Written<'a> {
+    topics: &'a [Topic],
+    clock: &'a dyn Clock,
+    due: Duration,
+}
+
+impl Written<'_> {
+    /// Syncs what is due. Costs a look at the clock when nothing is.
+    fn flush_due(&mut self, failures: &mut Failures) {
+        if self.clock.monotonic() < self.due {
+            return;
+        }
+        self.due = Duration::MAX;
+        for topic in self.topics {
+            let Some(interval) = flush_interval(topic) else { continue };
+            for log in topic.logs().iter() {
+                let wait = log.flush_if_due(interval).unwrap_or_else(|error| {
+                    failures.note(log, Err(error));
+                    interval
+                });
+                self.due = self.due.min(self.clock.monotonic().saturating_add(wait));
             }
-        };
-        failures.note(log, flushed);
+        }
     }
-    wait
+}
+
+/// `None` for a topic whose sends are answered after a sync anyway.
+fn flush_interval(topic: &Topic) -> Option<Duration> {
+    match topic.shared_config().durability {
+        Durability::Fsync => None,
+        Durability::Written { flush_interval } => Some(flush_interval),
+    }
 }
 
 fn apply_retention(
     topic: &Topic,
     groups: &GroupCoordinator,
     now: Timestamp,
+    written: &mut Written<'_>,
     failures: &mut Failures,
 ) {
     let config = topic.shared_config();
     for log in topic.logs().iter() {
         let consumed = groups.consumed(&config.retention_groups, log.topic_partition());
         failures.note(log, log.apply_retention(now, consumed).map(drop));
+        written.flush_due(failures);
     }
     topic.room().changed();
 }

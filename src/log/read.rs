@@ -63,7 +63,11 @@ impl PartitionLog {
             Err(_) if offset < self.ends.log_start() => {
                 Err(self.out_of_range(offset, high_watermark))
             }
-            Err(error) if self.follower.is_none() => Err(self.locate_error(error)),
+            Err(error) if self.follower.is_none() => {
+                // The same with all of them, if the topic was deleted meanwhile.
+                self.check_not_closed()?;
+                Err(self.locate_error(error))
+            }
             // The writer was started anew and has split or deleted the segment.
             Err(_) => {
                 self.refresh()?;
@@ -152,7 +156,11 @@ impl PartitionLog {
                 Ok(None) => {}
                 // Retention was faster: what went is no answer any more.
                 Err(_) if segment.next_offset() <= self.ends.log_start() => {}
-                other => return other.map_err(|error| self.locate_error(error)),
+                Err(error) => {
+                    self.check_not_closed()?;
+                    return Err(self.locate_error(error));
+                }
+                found => return found,
             }
             from = from.max(segment.next_offset());
         }

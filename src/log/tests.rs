@@ -814,6 +814,25 @@ fn a_reader_goes_on_in_a_segment_that_is_deleted_or_is_told_that_it_is_gone() {
     }
 }
 
+#[test]
+fn a_read_that_meets_the_deletion_of_its_topic_is_told_so() {
+    let mut fixture = Fixture::new(small_segments(config(WRITTEN)));
+    fixture.environment.read_mode = ReadMode::Copied;
+    let log = Arc::new(fixture.open());
+    append_numbers(&log, 0..60);
+    // The files of segments that have ended are closed now, and opened for each read.
+    log.flush().unwrap();
+    let deleted = Arc::clone(&log);
+    fixture.fs.fail_when(move |operation, _| {
+        (operation == Operation::Open).then(|| {
+            deleted.fence_deleted();
+            std::io::ErrorKind::NotFound.into()
+        })
+    });
+    let error = log.read(0, None, 100).unwrap_err();
+    assert!(matches!(error, Error::Closed { .. }), "{error}");
+}
+
 /// Cutting the file under the mapping would be a SIGBUS, and writing into it a changed record.
 #[test]
 fn records_held_from_a_log_that_has_failed_stay_as_they_are() {

@@ -12,7 +12,7 @@ use crate::broker::maintenance::Chore;
 use crate::error::{Error, Result};
 use crate::fs::faults::{FailingFileSystem, Operation};
 use crate::log::config::{Durability, TopicConfig};
-use crate::time::{ManualClock, Timestamp};
+use crate::time::{Clock, ManualClock, Timestamp};
 
 const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -158,6 +158,37 @@ fn a_flush_is_not_put_off_by_a_turn_that_came_too_early_for_it() {
     broker.run_maintenance().unwrap();
     assert_eq!(log.recovery_point(), 0, "it is not due yet");
     assert_eq!(broker.maintenance().next_turn(), due);
+}
+
+/// A clock that moves on whenever somebody looks at it: everything takes its time.
+#[derive(Debug)]
+struct SlowWorld(ManualClock);
+
+impl Clock for SlowWorld {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.advance(Duration::from_millis(1));
+        self.0.monotonic()
+    }
+}
+
+#[test]
+fn a_flush_that_becomes_due_while_a_turn_does_other_things_is_not_left_to_the_next() {
+    let fs = FailingFileSystem::over_memory();
+    let broker = builder(&fs).clock(Arc::new(SlowWorld(ManualClock::new(T0)))).open().unwrap();
+    broker.create_topic("others", TopicConfig::default().partitions(100)).unwrap();
+    let flush_interval = Duration::from_millis(100);
+    let config = TopicConfig::default().durability(Durability::Written { flush_interval });
+    let orders = broker.create_topic("orders", config).unwrap();
+    let log = orders.partition(0).unwrap();
+    append(&orders, 0, "x").unwrap();
+    log.flush().unwrap();
+    append(&orders, 0, "y").unwrap();
+    broker.run_maintenance().unwrap();
+    assert_eq!(log.recovery_point(), 2);
 }
 
 #[test]

@@ -47,6 +47,7 @@ use sapwood::{Broker, Record};
 
 use self::life::{Ended, SharedOracle};
 use self::oracle::End;
+use self::worker::Manner;
 
 /// What the child does, and in which directory; with which seed, in which life.
 const JOB: &str = "SAPWOOD_REAL_JOB";
@@ -66,13 +67,18 @@ fn child() {
     // The test harness may have left a line unfinished.
     println!();
     match job.as_str() {
-        "work" => worker::run(directory, number(SEED).unwrap(), number(LIFE).unwrap()).unwrap(),
+        "work" => work(directory, Manner::Rough),
+        "work gently" => work(directory, Manner::Gentle),
         "steps" => steps::run(directory, number(LIFE).unwrap()),
         "hold" => lock::hold(directory),
         "starve" => limits::starve(directory),
         "exhaust" => limits::exhaust_descriptors(directory),
         unknown => panic!("{unknown} is no job"),
     }
+}
+
+fn work(directory: &Path, manner: Manner) {
+    worker::run(directory, number(SEED).unwrap(), number(LIFE).unwrap(), manner).unwrap();
 }
 
 /// Sets up a program, which is or runs this test binary, as the child.

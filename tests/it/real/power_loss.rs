@@ -3,8 +3,8 @@
 //! without gaps, and nothing of it is taken for damage (contract, clauses 1 to 5, 13, 23).
 //!
 //! The same file system goes through all rounds (`SAPWOOD_POWER_LOSS_ROUNDS`), so that what one
-//! round's recovery has written is what the next power loss hits. Without a shutdown through the
-//! ioctl no page that was not synced would ever be lost.
+//! round's recovery has written is what the next power loss hits. A flush may be late here, for all
+//! that is asked of the disk; that it is begun in time is tested with clocks, inside the crate.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -32,10 +32,12 @@ fn a_power_loss_takes_nothing_that_was_promised() {
     let rounds = number("SAPWOOD_POWER_LOSS_ROUNDS").unwrap_or(25);
     for round in 1..=rounds {
         let mut plug = Plug::new(&mount, random.next());
-        let mut child = child_of_own("work", &mount.path(), seed, round);
+        let mut child = child_of_own("work gently", &mount.path(), seed, round);
         let life = Life::start(&mut child, &oracle).unwrap();
-        // A moment like any other: there is nothing to wait for.
-        thread::sleep(Duration::from_millis(20 + random.below(700)));
+        // A moment like any other: there is nothing to wait for. Sometimes one at which everything
+        // must have been flushed that was written at first.
+        let least = if round % 4 == 0 { 1_600 } else { 20 };
+        thread::sleep(Duration::from_millis(least + random.below(800)));
         let at = plug.pull();
         let ended = life.kill().unwrap();
         let what = || format!("seed {seed}, round {round}");
