@@ -205,7 +205,7 @@ fn no_crash_in_a_long_sequence_of_operations_breaks_a_promise() {
     let depth = Depth { random: 4, recovery_every: 11 };
     let case = |seed: u64| {
         let len = 3 + usize::try_from(seed % 18).unwrap();
-        (random_sequence(seed, len), seed % 2 == 0)
+        (random_sequence(seed, len), seed.is_multiple_of(2))
     };
     explore_all((0..count).map(case).collect(), depth).assert_kept(1_000);
 }
