@@ -261,6 +261,8 @@ struct Change {
     directory: Option<u64>,
     path: PathBuf,
     kind: ChangeKind,
+    /// Its directory was synced, and is not durable itself: it has happened if there is a directory.
+    synced: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -278,7 +280,7 @@ impl Side {
     }
 
     fn apply(&mut self, change: &Change) {
-        let Change { directory, path, kind } = change;
+        let Change { directory, path, kind, .. } = change;
         if self.directory_of(path) != *directory {
             return;
         }
@@ -336,18 +338,25 @@ impl Names {
     }
 
     fn change(&mut self, path: PathBuf, kind: ChangeKind) {
-        let change = Change { directory: self.live.directory_of(&path), path, kind };
+        let change = Change { directory: self.live.directory_of(&path), path, kind, synced: false };
         self.live.apply(&change);
         self.changes.push(change);
     }
 
     /// The names in a directory are durable.
     pub(super) fn sync(&mut self, directory: &Path) {
-        let is_in = |change: &Change| change.path.parent() == Some(directory);
-        for change in self.changes.iter().filter(|change| is_in(change)) {
-            self.platter.apply(change);
+        for change in &mut self.changes {
+            change.synced |= change.path.parent() == Some(directory);
         }
-        self.changes.retain(|change| !is_in(change));
+        // In order: what makes a directory durable comes before what is in it.
+        let platter = &mut self.platter;
+        self.changes.retain(|change| {
+            let durable = change.synced && platter.directory_of(&change.path) == change.directory;
+            if durable {
+                platter.apply(change);
+            }
+            !durable
+        });
     }
 
     fn after(&self, loss: PowerLoss, random: &mut Random) -> Self {
@@ -358,6 +367,7 @@ impl Names {
             let happened = match loss {
                 PowerLoss::LosesEverything => false,
                 PowerLoss::LosesNothing => true,
+                PowerLoss::Random(_) if change.synced => true,
                 PowerLoss::Random(_) if journal => number < kept,
                 PowerLoss::Random(_) => random.one_in(2),
             };
