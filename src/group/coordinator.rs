@@ -42,9 +42,9 @@ impl GroupCoordinator {
     ///
     /// # Errors
     ///
-    /// As [`GroupCoordinator::open`]. None if damage is to be mended: there is something to be done.
+    /// As [`GroupCoordinator::open`]. None if the open changes nothing, or is to mend damage.
     pub(crate) fn check(found: &Found) -> Result<()> {
-        if found.recovery_mode() == RecoveryMode::Salvage {
+        if found.mode() == OpenMode::ReadOnly || found.recovery_mode() == RecoveryMode::Salvage {
             return Ok(());
         }
         for partition in found.peek(OFFSETS_TOPIC)? {

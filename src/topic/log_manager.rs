@@ -114,16 +114,20 @@ impl Found {
         let Some(topic) = registry.topics.get(name) else { return Ok(Vec::new()) };
         let config = Arc::new(topic.config.clone());
         let handle = self.manager.topic_handle(name, topic.id, &config);
+        // What is read here is read again by whoever opens the directory, and counts then.
+        let environment =
+            Environment { metrics: Arc::default(), ..self.manager.environment.clone() };
         for partition in 0..partitions_made(topic) {
             let plan = self.manager.plan(&TopicPartition::new(name, partition), topic)?;
-            let environment = &self.manager.environment;
-            handle.add_logs([PartitionLog::open_read_only(
-                environment,
-                plan,
-                Arc::clone(&config),
-            )?]);
+            let log = PartitionLog::open_read_only(&environment, plan, Arc::clone(&config))?;
+            handle.add_logs([log]);
         }
         Ok(handle.partitions())
+    }
+
+    /// How the directory is to be opened.
+    pub(crate) fn mode(&self) -> OpenMode {
+        self.manager.mode
     }
 
     /// What is to be done about damage.
