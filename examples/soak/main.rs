@@ -33,7 +33,6 @@ use self::life::{Life, SharedOracle};
 use self::oracle::End;
 use self::random::Random;
 use self::usage::{Usage, disk_bytes};
-use self::worker::Manner;
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -59,7 +58,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<ExitCode> {
     if let Some(life) = arguments.life {
         let directory = arguments.directory.ok_or("a worker needs a directory")?;
-        worker::run(&directory, arguments.seed, life, Manner::Rough)?;
+        worker::run(&directory, arguments.seed, life)?;
         return Ok(ExitCode::SUCCESS);
     }
     let scratch = tempfile::tempdir()?;

@@ -15,10 +15,6 @@ use super::report::{Place, Report};
 /// So many findings are kept in words; the others are only counted.
 const FINDINGS_MAX: usize = 30;
 
-/// How much later than promised a flush may be before that is held against the crate: syncs of a busy
-/// disk take their time, and one thread does them all.
-const LATE_MAX: Duration = Duration::from_millis(250);
-
 /// A consumer that is given nothing for so long will not be given anything any more.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -78,8 +74,8 @@ struct TopicState {
 struct LogState {
     /// What is known to be at an offset.
     records: BTreeMap<u64, Known>,
-    /// Offsets that a consumer has come to, and when that was heard.
-    seen: Vec<(Instant, u64)>,
+    /// The furthest offset that a consumer has come to.
+    seen: u64,
     /// The log starts there at least,
     start: u64,
     /// and no later, unless retention has moved it.
@@ -92,8 +88,9 @@ struct LogState {
 struct Known {
     producer: u64,
     sequence: u64,
-    /// When it was heard; `None` for what was found by an earlier judgement.
-    heard: Option<Instant>,
+    /// When its send began and was answered, in the worker's microseconds; `None` for what was found
+    /// by an earlier judgement.
+    sent: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -106,23 +103,29 @@ struct CommitState {
 #[derive(Debug, Clone, Copy)]
 enum Excuse {
     None,
-    /// What was written after this.
-    After(Instant),
+    /// The last records, as long as they were acknowledged within so much time of each other.
+    Within(Duration),
 }
 
-impl Excuse {
-    fn covers(self, heard: Option<Instant>) -> bool {
-        matches!((self, heard), (Self::After(moment), Some(heard)) if heard >= moment)
+/// Acknowledged records of one partition that a power loss has taken.
+#[derive(Debug, Default)]
+struct Lost {
+    count: u64,
+    /// The earliest answer, and the latest beginning of a send.
+    times: Option<(u64, u64)>,
+}
+
+impl Lost {
+    fn add(&mut self, (began, answered): (u64, u64)) {
+        self.count += 1;
+        let (first, last) = self.times.unwrap_or((answered, began));
+        self.times = Some((first.min(answered), last.max(began)));
     }
 
-    /// By how much the excuse does not reach, in words.
-    fn overdue(self, heard: Option<Instant>) -> String {
-        match (self, heard) {
-            (Self::After(moment), Some(heard)) => {
-                format!(", which was to be synced {:?} before", moment.duration_since(heard))
-            }
-            _ => String::new(),
-        }
+    /// The least time that lies between the first and the last of them being appended.
+    fn span(&self) -> Duration {
+        let (first, last) = self.times.unwrap_or_default();
+        Duration::from_micros(last.saturating_sub(first))
     }
 }
 
@@ -215,7 +218,7 @@ impl Oracle {
             }
             Report::Seen(place, end) => {
                 let log = self.log(place);
-                log.seen.push((Instant::now(), end));
+                log.seen = log.seen.max(end);
                 log.end = log.end.max(end);
             }
             Report::Committing(group, place, offset) => {
@@ -229,18 +232,24 @@ impl Oracle {
             Report::Closed => self.closed = true,
             Report::Failed(text) => self.failures.push((Instant::now(), text)),
             Report::Wrong(text) => self.note_wrong(text),
-            Report::Acknowledged(place, offset, producer, sequence, count) => {
-                self.hear_acknowledged(place, offset, (producer, sequence), count);
+            Report::Acknowledged(place, offset, producer, sequence, count, sent) => {
+                self.hear_acknowledged(place, offset, (producer, sequence), count, sent);
             }
         }
     }
 
-    fn hear_acknowledged(&mut self, place: Place, first: u64, of: (u64, u64), count: u64) {
+    fn hear_acknowledged(
+        &mut self,
+        place: Place,
+        first: u64,
+        of: (u64, u64),
+        count: u64,
+        sent: (u64, u64),
+    ) {
         self.operations += count;
-        let heard = Some(Instant::now());
         let shown = format!("{place:?}");
         for n in 0..count {
-            let known = Known { producer: of.0, sequence: of.1 + n, heard };
+            let known = Known { producer: of.0, sequence: of.1 + n, sent: Some(sent) };
             let offset = first + n;
             let log = self.log(place.clone());
             log.end = log.end.max(offset + 1);
@@ -386,11 +395,7 @@ impl Oracle {
                 let parsed = Payload::parse(record.value().unwrap_or_default());
                 let judged = parsed.and_then(|payload| {
                     order.check(&payload, (id, *number), (offset, next))?;
-                    Ok(Known {
-                        producer: payload.producer,
-                        sequence: payload.sequence,
-                        heard: None,
-                    })
+                    Ok(Known { producer: payload.producer, sequence: payload.sequence, sent: None })
                 });
                 match judged {
                     Ok(known) => {
@@ -421,6 +426,7 @@ impl Oracle {
             let text = format!("{at} starts at {start}, after it started at {}", before.start);
             self.note_wrong(text);
         }
+        let mut lost = Lost::default();
         for (offset, known) in before.records.range(start..) {
             match found.get(offset) {
                 Some(is) if (is.producer, is.sequence) == (known.producer, known.sequence) => {}
@@ -428,20 +434,24 @@ impl Oracle {
                     self.note_wrong(format!("{at}, offset {offset}: is {is:?}, was {known:?}"));
                 }
                 // It is one with what comes after it: a prefix is left.
-                None if *offset >= end && excuse.covers(known.heard) => {}
-                None => {
-                    let late = excuse.overdue(known.heard);
-                    let text = format!("{at}, offset {offset}: {known:?} is lost{late}");
-                    self.note_lost(1, text);
-                }
+                None => match (excuse, known.sent) {
+                    (Excuse::Within(_), Some(sent)) if *offset >= end => lost.add(sent),
+                    _ => self.note_lost(1, format!("{at}, offset {offset}: {known:?} is lost")),
+                },
             }
         }
-        let seen = before.seen.iter().filter(|(heard, _)| !excuse.covers(Some(*heard)));
-        let seen = seen.map(|(_, end)| *end).max().unwrap_or(0);
+        if let Excuse::Within(interval) = excuse {
+            if lost.span() > interval {
+                let text = format!("{at}: records of {:?} are lost, not {interval:?}", lost.span());
+                self.note_lost(lost.count, text);
+            }
+            return;
+        }
+        let seen = before.seen;
         if seen > end {
             self.note_lost(seen - end, format!("{at}: was seen up to {seen}, ends at {end}"));
         }
-        if matches!(excuse, Excuse::None) && before.end > end {
+        if before.end > end {
             let text = format!("{at}: ended at {}, ends at {end}", before.end);
             self.note_lost(before.end - end, text);
         }
@@ -504,10 +514,9 @@ fn excuse_of(topic: &Topic, end: End) -> Excuse {
     let config = topic.config();
     let written = config.get("durability").as_deref() == Some("written");
     match end {
-        End::PowerLoss(at) if written => {
+        End::PowerLoss(_) if written => {
             let interval = config.get("flush.ms").and_then(|text| text.parse().ok()).unwrap_or(0);
-            let reach = Duration::from_millis(interval) + LATE_MAX;
-            Excuse::After(at.checked_sub(reach).unwrap_or(at))
+            Excuse::Within(Duration::from_millis(interval))
         }
         _ => Excuse::None,
     }
@@ -516,13 +525,7 @@ fn excuse_of(topic: &Topic, end: End) -> Excuse {
 /// From here on, what was found must stay.
 fn settled(partition: &Partition, records: BTreeMap<u64, Known>) -> LogState {
     let start = partition.log_start_offset();
-    LogState {
-        records,
-        seen: Vec::new(),
-        start,
-        start_intended: start,
-        end: partition.log_end_offset(),
-    }
+    LogState { records, seen: 0, start, start_intended: start, end: partition.log_end_offset() }
 }
 
 /// What the records of one partition say of their order.

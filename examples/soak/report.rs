@@ -4,6 +4,8 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::LazyLock;
+use std::time::Instant;
 
 /// A partition, by the id of its topic: a topic that is created anew is another one.
 pub type Place = (String, u32);
@@ -26,8 +28,9 @@ pub enum Report {
     /// Records before an offset are about to be given up.
     Giving(Place, u64),
     Given(Place, u64),
-    /// Records are acknowledged: the first one's offset, producer and sequence, and their number.
-    Acknowledged(Place, u64, u64, u64, u64),
+    /// Records are acknowledged: the first one's offset, producer and sequence, their number, and
+    /// when the call began and was answered (see [`elapsed`]).
+    Acknowledged(Place, u64, u64, u64, u64, (u64, u64)),
     /// A consumer was given everything before an offset.
     Seen(Place, u64),
     /// A group is about to commit an offset.
@@ -56,8 +59,9 @@ impl fmt::Display for Report {
             Self::Altered(id, bytes) => write!(f, "altered {id} {bytes}"),
             Self::Giving((id, n), before) => write!(f, "giving {id} {n} {before}"),
             Self::Given((id, n), start) => write!(f, "given {id} {n} {start}"),
-            Self::Acknowledged((id, n), offset, producer, sequence, count) => {
-                write!(f, "acknowledged {id} {n} {offset} {producer} {sequence} {count}")
+            Self::Acknowledged((id, n), offset, producer, sequence, count, (began, answered)) => {
+                let of = format!("{offset} {producer} {sequence} {count}");
+                write!(f, "acknowledged {id} {n} {of} {began} {answered}")
             }
             Self::Seen((id, n), end) => write!(f, "seen {id} {n} {end}"),
             Self::Committing(group, (id, n), at) => write!(f, "committing {group} {id} {n} {at}"),
@@ -69,7 +73,24 @@ impl fmt::Display for Report {
     }
 }
 
+/// Microseconds since this process first asked.
+pub fn elapsed() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
 impl Report {
+    /// Records, with the first one's producer and sequence, are acknowledged now.
+    pub fn acknowledged(
+        place: Place,
+        offset: u64,
+        (producer, sequence): (u64, u64),
+        count: u64,
+        began: u64,
+    ) -> Self {
+        Self::Acknowledged(place, offset, producer, sequence, count, (began, elapsed()))
+    }
+
     /// Says it, whole: lines of several threads do not mix, and a kill leaves whole lines and at
     /// most one torn one at the end.
     pub fn say(&self) -> io::Result<()> {
@@ -121,6 +142,7 @@ impl Report {
                 words.number()?,
                 words.number()?,
                 words.number()?,
+                (words.number()?, words.number()?),
             ),
             "seen" => Self::Seen(words.place()?, words.number()?),
             "committing" => Self::Committing(words.text()?, words.place()?, words.number()?),

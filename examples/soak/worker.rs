@@ -22,7 +22,7 @@ use sapwood::{
 use super::oracle::Order;
 use super::payload::Payload;
 use super::random::Random;
-use super::report::{Place, Report};
+use super::report::{Place, Report, elapsed};
 
 /// Why a thread has ended before its time. Its report is out already.
 struct Stopped;
@@ -43,24 +43,12 @@ struct Shift<'a> {
     deleting: &'a Mutex<BTreeSet<String>>,
     ending: &'a AtomicBool,
     random: Random,
-    manner: Manner,
     producer: u64,
     sequences: BTreeMap<Place, u64>,
 }
 
-/// How much the worker asks of the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "the soak knows but one, the tests that share this file know both")]
-pub enum Manner {
-    /// No more than the disk can sync within a flush interval. Nor does it let go of a broker
-    /// without closing it: nobody would flush until the next one is open.
-    Gentle,
-    /// As much as it can.
-    Rough,
-}
-
 /// Works in a directory until it is told to stop. `life` must grow from process to process.
-pub fn run(directory: &Path, seed: u64, life: u64, manner: Manner) -> io::Result<()> {
+pub fn run(directory: &Path, seed: u64, life: u64) -> io::Result<()> {
     let mut random = Random::new(seed ^ life.wrapping_mul(0x51ed_270b));
     let told = listen();
     for epoch in 0.. {
@@ -72,8 +60,8 @@ pub fn run(directory: &Path, seed: u64, life: u64, manner: Manner) -> io::Result
             }
         };
         let base = (life * 1000 + epoch % 1000) * 10;
-        let stopped = work(&broker, (base, manner), &mut random, &told)?;
-        let closes = stopped || manner == Manner::Gentle || random.one_in(2);
+        let stopped = work(&broker, base, &mut random, &told)?;
+        let closes = stopped || random.one_in(2);
         if closes && let Err(error) = broker.close() {
             return Report::Failed(format!("close: {error}")).say();
         }
@@ -102,12 +90,7 @@ fn open(directory: &Path, random: &mut Random) -> sapwood::Result<Broker> {
 }
 
 /// All threads at work on one broker for a while; returns whether this was the last time.
-fn work(
-    broker: &Broker,
-    (base, manner): (u64, Manner),
-    random: &mut Random,
-    told: &Receiver<()>,
-) -> io::Result<bool> {
+fn work(broker: &Broker, base: u64, random: &mut Random, told: &Receiver<()>) -> io::Result<bool> {
     let (deleting, ending) = (Mutex::default(), AtomicBool::new(false));
     let seed = random.next();
     let shift = |number: u64| Shift {
@@ -115,7 +98,6 @@ fn work(
         deleting: &deleting,
         ending: &ending,
         random: Random::new(seed.wrapping_add(number)),
-        manner,
         producer: base + number,
         sequences: BTreeMap::new(),
     };
@@ -160,13 +142,6 @@ impl Shift<'_> {
 
     fn rest(&mut self) {
         thread::sleep(Duration::from_millis(1 + self.random.below(REST_MS_MAX)));
-    }
-
-    /// Between two sends.
-    fn breathe(&mut self) {
-        if self.manner == Manner::Gentle {
-            thread::sleep(Duration::from_millis(self.random.below(8)));
-        }
     }
 
     /// Whether the failure of a call on a topic comes of its deletion; otherwise it is reported.
@@ -227,10 +202,7 @@ impl Shift<'_> {
         };
         while self.goes_on() {
             match self.partition()? {
-                Some(partition) => {
-                    self.send_some(&producer, &partition)?;
-                    self.breathe();
-                }
+                Some(partition) => self.send_some(&producer, &partition)?,
                 None => self.rest(),
             }
         }
@@ -250,9 +222,10 @@ impl Shift<'_> {
         let first = self.sequences.get(&place).copied().unwrap_or(0);
         for (sequence, value) in (first..).zip(self.values(&place, count, 1)) {
             let record = Record::new(&value).partition(place.1);
+            let began = elapsed();
             match producer.send(topic, record) {
-                Ok(delivery) if waits == 0 => self.wait(&place, sequence, delivery)?,
-                Ok(delivery) => deliveries.push((sequence, delivery)),
+                Ok(delivery) if waits == 0 => self.wait(&place, (sequence, began), delivery)?,
+                Ok(delivery) => deliveries.push(((sequence, began), delivery)),
                 Err(error) => return self.excuse("send", Some(&place.0), &error),
             }
         }
@@ -261,17 +234,17 @@ impl Shift<'_> {
                 if let Err(error) = producer.flush() {
                     self.excuse("flush", None, &error)?;
                 }
-                for (sequence, delivery) in deliveries {
+                for (of, delivery) in deliveries {
                     if delivery.poll().is_none() {
-                        let text = format!("{place:?}: {sequence} is not answered after a flush");
+                        let text = format!("{place:?}: {of:?} is not answered after a flush");
                         say(&Report::Wrong(text))?;
                     }
-                    self.wait(&place, sequence, delivery)?;
+                    self.wait(&place, of, delivery)?;
                 }
             }
             2 => {
-                for (sequence, delivery) in deliveries {
-                    self.wait(&place, sequence, delivery)?;
+                for (of, delivery) in deliveries {
+                    self.wait(&place, of, delivery)?;
                 }
             }
             // Nobody asks: they are there or not, but in order.
@@ -280,11 +253,11 @@ impl Shift<'_> {
         Ok(())
     }
 
-    fn wait(&self, place: &Place, sequence: u64, delivery: Delivery) -> Step {
+    fn wait(&self, place: &Place, (sequence, began): (u64, u64), delivery: Delivery) -> Step {
         match delivery.wait() {
             Ok(at) => {
-                let place = place.clone();
-                say(&Report::Acknowledged(place, at.offset, self.producer, sequence, 1))
+                let of = (self.producer, sequence);
+                say(&Report::acknowledged(place.clone(), at.offset, of, 1, began))
             }
             Err(error) => self.excuse("wait for a delivery", Some(&place.0), &error),
         }
@@ -292,7 +265,6 @@ impl Shift<'_> {
 
     fn append(&mut self) -> Step {
         while self.goes_on() {
-            self.breathe();
             let Some(partition) = self.partition()? else {
                 self.rest();
                 continue;
@@ -302,14 +274,12 @@ impl Shift<'_> {
             let first = self.sequences.get(&place).copied().unwrap_or(0);
             let values = self.values(&place, count, count);
             let records: Vec<_> = values.iter().map(Record::new).collect();
+            let began = elapsed();
             match partition.append(&records) {
-                Ok(at) => say(&Report::Acknowledged(
-                    place,
-                    at.offset,
-                    self.producer,
-                    first,
-                    u64::from(count),
-                ))?,
+                Ok(at) => {
+                    let of = (self.producer, first);
+                    say(&Report::acknowledged(place, at.offset, of, u64::from(count), began))?;
+                }
                 Err(error) => self.excuse("append", Some(&place.0), &error)?,
             }
         }

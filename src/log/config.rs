@@ -377,7 +377,8 @@ pub enum Durability {
     Fsync,
     /// A send is answered, and consumers see the record, once the operating system has it. It
     /// survives the end of the process, however that comes about; a power loss or a crash of the
-    /// operating system may take the records of the last `flush_interval`, never ones in between.
+    /// operating system may take the last records, as many as were appended within one
+    /// `flush_interval`, never ones in between. On a disk that cannot keep up, sends wait for it.
     Written {
         /// How often what was written is synced to disk: how much time a power loss can cost.
         /// 1 ms to 1 hour, in whole milliseconds; 1 second unless there is a reason for another.

@@ -31,6 +31,7 @@ pub(crate) mod config;
 mod delete;
 pub(crate) mod end_offsets;
 pub(crate) mod flush;
+mod flush_deadline;
 pub(crate) mod follow;
 pub(crate) mod read;
 pub(crate) mod recovery;
@@ -48,7 +49,6 @@ mod model_tests;
 mod tests;
 
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -59,6 +59,7 @@ use self::checkpoint::{Checkpoint, CheckpointWriter, WATERMARK_FILE};
 use self::config::{Durability, TopicConfig};
 use self::end_offsets::EndOffsets;
 use self::flush::FlushQueue;
+use self::flush_deadline::FlushDeadline;
 use self::follow::Follower;
 use self::recovery::execute::{Recovered, execute};
 use self::recovery::{PartitionRecovery, Plan};
@@ -107,8 +108,6 @@ pub(crate) struct PartitionLog {
     closed: OnceLock<&'static str>,
     /// Present if the log follows one that another process writes, and changes nothing.
     follower: Option<Mutex<Follower>>,
-    /// When the last flush began, in nanoseconds of the monotonic clock.
-    last_flush: AtomicU64,
 }
 
 /// What the append lock guards.
@@ -123,6 +122,7 @@ struct Appender {
     new_names: bool,
     /// Batches appended since the last sync began.
     unsynced_batches: u64,
+    flush_deadline: FlushDeadline,
 }
 
 /// What a log is put together from.
@@ -223,6 +223,11 @@ impl PartitionLog {
     fn from_parts(environment: &Environment, parts: Parts) -> Self {
         let [log_start, high_watermark, log_end] = parts.offsets;
         let checkpoint_path = parts.directory.join(WATERMARK_FILE);
+        let flush_deadline = if parts.checkpoint.recovery_point < log_end {
+            FlushDeadline::passed()
+        } else {
+            FlushDeadline::default()
+        };
         Self {
             ends: EndOffsets::new(log_start, high_watermark, log_end),
             segments: parts.segments,
@@ -234,6 +239,7 @@ impl PartitionLog {
                 sealed: Vec::new(),
                 new_names: false,
                 unsynced_batches: 0,
+                flush_deadline,
             }),
             checkpoint: Mutex::new(CheckpointFile::new(
                 parts.checkpoint,
@@ -243,7 +249,6 @@ impl PartitionLog {
             )),
             closed: OnceLock::new(),
             follower: parts.follower,
-            last_flush: AtomicU64::new(nanos(environment.clock.monotonic())),
             topic_partition: parts.topic_partition,
             directory: parts.directory,
             environment: environment.clone(),
@@ -292,14 +297,16 @@ impl PartitionLog {
     /// Appends a batch. When this returns the operating system has it; with
     /// [`Durability::Written`] that makes it visible, with [`Durability::Fsync`] a flush does.
     ///
+    /// Under [`Durability::Written`] it waits for a sync first if what was appended longer than the
+    /// flush interval ago is not synced yet.
+    ///
     /// # Errors
     ///
     /// After [`Error::StorageFull`] and after a refusal (too large, bad timestamp) the log is as
     /// before and takes the next append. Any other failed write stops the log.
     pub(crate) fn append(&self, mut batch: SealedBatch<'_>) -> Result<Appended> {
         let now = self.environment.clock.now();
-        let mut appender = self.appender.lock();
-        self.check_open()?;
+        let (mut appender, flush_by) = self.lock_appender()?;
         let base_offset = self.ends.log_end();
         let view = batch.batch();
         append::check_batch(&view, &self.topic_partition, &appender.config, now)?;
@@ -321,6 +328,9 @@ impl PartitionLog {
         let written = appender.writer()?.append(batch.bytes(), facts, store);
         written.map_err(|error| self.stop_unless_full(error))?;
         appender.unsynced_batches += 1;
+        if let Some(flush_by) = flush_by {
+            appender.flush_deadline.note(flush_by);
+        }
         let next_offset = facts.last_offset + 1;
         self.ends.advance_log_end(next_offset);
         drop(appender);
@@ -328,6 +338,24 @@ impl PartitionLog {
             self.ends.raise_high_watermark(next_offset);
         }
         Ok(Appended { base_offset, next_offset, log_append_time })
+    }
+
+    /// Takes the append lock once a batch may be appended; says by when that has to be synced, if
+    /// nobody waits for the sync.
+    fn lock_appender(&self) -> Result<(MutexGuard<'_, Appender>, Option<Duration>)> {
+        loop {
+            let appender = self.appender.lock();
+            self.check_open()?;
+            let Durability::Written { flush_interval } = appender.config.durability else {
+                return Ok((appender, None));
+            };
+            let now = self.environment.clock.monotonic();
+            if appender.flush_deadline.earliest().is_none_or(|deadline| now < deadline) {
+                return Ok((appender, Some(now.saturating_add(flush_interval))));
+            }
+            drop(appender);
+            self.sync_to(self.ends.log_end())?;
+        }
     }
 
     fn batch_facts(&self, batch: &RecordBatch<'_>, base_offset: u64) -> Result<BatchFacts> {
@@ -562,8 +590,4 @@ fn writer_limits(
 /// A full disk does not count: what could not be written can be written later, or done without.
 fn unless_full(result: Result<()>) -> Result<()> {
     result.or_else(|error| if error.is_retriable() { Ok(()) } else { Err(error) })
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

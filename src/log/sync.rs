@@ -3,13 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::fs::{File, FileSystem, durably};
 use crate::log::checkpoint::{Checkpoint, CheckpointWriter, encode_file};
-use crate::log::{PartitionLog, nanos, unless_full};
+use crate::log::{PartitionLog, unless_full};
 use crate::mutants::{Mutant, is_planted};
 use crate::segment::BatchPosition;
 use crate::segment::file_name::{self, Suffix};
@@ -158,20 +157,25 @@ impl PartitionLog {
             self.ends.raise_high_watermark(offset);
             return Ok(());
         }
+        self.sync_to(offset)
+    }
+
+    pub(super) fn sync_to(&self, offset: u64) -> Result<()> {
         self.flush.reach(offset, || self.sync()).map_err(|failure| self.failed(failure))
     }
 
     /// Flushes if something has been waiting for it for half of the flush interval, so that with
-    /// the sync itself a power loss costs no more than the interval. Returns how long the next call
-    /// can wait.
+    /// the rest for the sync itself no append has to wait. Returns how long the next call can wait.
     pub(crate) fn flush_if_due(&self, interval: Duration) -> Result<Duration> {
         if self.follower.is_some() || self.flush.failure().is_some() {
             return Ok(interval);
         }
-        let now = nanos(self.environment.clock.monotonic());
-        let since = now.saturating_sub(self.last_flush.load(Ordering::Relaxed));
-        match (nanos(interval) / 2).checked_sub(since) {
-            Some(rest) if rest > 0 => Ok(Duration::from_nanos(rest)),
+        let Some(deadline) = self.appender.lock().flush_deadline.earliest() else {
+            return Ok(interval / 2);
+        };
+        let due = deadline.saturating_sub(interval / 2);
+        match due.checked_sub(self.environment.clock.monotonic()) {
+            Some(rest) if !rest.is_zero() => Ok(rest),
             _ => self.flush().map(|()| interval / 2),
         }
     }
@@ -184,8 +188,6 @@ impl PartitionLog {
 
     /// Syncs what has been written up to now; returns the offset up to which that is.
     fn sync(&self) -> Result<u64> {
-        let now = nanos(self.environment.clock.monotonic());
-        self.last_flush.store(now, Ordering::Relaxed);
         let mut target = self.sync_target()?;
         let stopwatch = Stopwatch::start();
         if let Err(error) = self.sync_files(&target) {
@@ -195,6 +197,7 @@ impl PartitionLog {
         if is_planted(Mutant::SyncAnswersForUnfinishedWrites) {
             target.end = self.sync_target()?.end;
         }
+        self.appender.lock().flush_deadline.end_sync();
         let metrics = &self.environment.metrics;
         metrics.sync_latency.record(stopwatch.elapsed());
         metrics.syncs.increment();
@@ -221,6 +224,7 @@ impl PartitionLog {
         let writer = appender.writer()?;
         let (file, end) = (Arc::clone(writer.file()), writer.end());
         let segment_base = writer.segment().base_offset();
+        appender.flush_deadline.begin_sync();
         Ok(SyncTarget {
             sealed: std::mem::take(&mut appender.sealed),
             new_names: std::mem::take(&mut appender.new_names),

@@ -47,7 +47,6 @@ use sapwood::{Broker, Record};
 
 use self::life::{Ended, SharedOracle};
 use self::oracle::End;
-use self::worker::Manner;
 
 /// What the child does, and in which directory; with which seed, in which life.
 const JOB: &str = "SAPWOOD_REAL_JOB";
@@ -67,8 +66,7 @@ fn child() {
     // The test harness may have left a line unfinished.
     println!();
     match job.as_str() {
-        "work" => work(directory, Manner::Rough),
-        "work gently" => work(directory, Manner::Gentle),
+        "work" => work(directory),
         "steps" => steps::run(directory, number(LIFE).unwrap()),
         "hold" => lock::hold(directory),
         "starve" => limits::starve(directory),
@@ -77,8 +75,8 @@ fn child() {
     }
 }
 
-fn work(directory: &Path, manner: Manner) {
-    worker::run(directory, number(SEED).unwrap(), number(LIFE).unwrap(), manner).unwrap();
+fn work(directory: &Path) {
+    worker::run(directory, number(SEED).unwrap(), number(LIFE).unwrap()).unwrap();
 }
 
 /// Sets up a program, which is or runs this test binary, as the child.

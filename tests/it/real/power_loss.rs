@@ -1,10 +1,10 @@
 //! Fault F7: power is lost under a working process, on a real ext4. What a sync has answered for is
-//! there, what was written longer than the flush interval ago is there, what is left is a prefix
-//! without gaps, and nothing of it is taken for damage (contract, clauses 1 to 5, 13, 23).
+//! there, of what was only written no more is gone than was acknowledged within one flush interval,
+//! what is left is a prefix without gaps, and nothing of it is taken for damage (contract, clauses 1
+//! to 5, 13, 23).
 //!
 //! The same file system goes through all rounds (`SAPWOOD_POWER_LOSS_ROUNDS`), so that what one
-//! round's recovery has written is what the next power loss hits. A flush may be late here, for all
-//! that is asked of the disk; that it is begun in time is tested with clocks, inside the crate.
+//! round's recovery has written is what the next power loss hits.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -32,7 +32,7 @@ fn a_power_loss_takes_nothing_that_was_promised() {
     let rounds = number("SAPWOOD_POWER_LOSS_ROUNDS").unwrap_or(25);
     for round in 1..=rounds {
         let mut plug = Plug::new(&mount, random.next());
-        let mut child = child_of_own("work gently", &mount.path(), seed, round);
+        let mut child = child_of_own("work", &mount.path(), seed, round);
         let life = Life::start(&mut child, &oracle).unwrap();
         // A moment like any other: there is nothing to wait for. Sometimes one at which everything
         // must have been flushed that was written at first.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sapwood::{Broker, Durability, Partition, Record, Topic, TopicConfig};
 
 use super::payload::Payload;
-use super::report::{Place, Report};
+use super::report::{Place, Report, elapsed};
 
 const RETENTION: u64 = 6 << 10;
 const GROUP: &str = "g";
@@ -112,6 +112,7 @@ impl Steps {
         };
         let values: Vec<_> = (0..count).map(value).collect();
         let records: Vec<_> = values.iter().map(Record::new).collect();
+        let began = elapsed();
         let appended = partition.append(&records);
         let first = *sequence;
         match &appended {
@@ -123,7 +124,13 @@ impl Steps {
         let producer = self.producer;
         match appended {
             Ok(at) => {
-                say(&Report::Acknowledged(place, at.offset, producer, first, u64::from(count)));
+                say(&Report::acknowledged(
+                    place,
+                    at.offset,
+                    (producer, first),
+                    u64::from(count),
+                    began,
+                ));
                 Ok(())
             }
             Err(error) => {
