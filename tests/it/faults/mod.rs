@@ -10,8 +10,8 @@
 //! - [`races`]: what happens beside a sync, and what lies behind the end of a log;
 //! - [`mutants`]: the library is broken on purpose, and a harness must notice.
 //!
-//! Everything is decided by numbers that a failing case prints. `SAPWOOD_LONG=1` runs the long set,
-//! best with `--release`.
+//! Everything is decided by numbers that a failing case prints. `SAPWOOD_LONG=1` runs the long set;
+//! `.ci/long` runs the long sets of everything that looks for faults.
 
 mod crashes;
 mod damage;
