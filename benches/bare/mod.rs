@@ -6,6 +6,8 @@
 #![allow(dead_code)] // each benchmark uses its part
 #![allow(unsafe_code)] // a mapping of a file, as the crate has one in `fs/map.rs`
 
+pub mod group_commit;
+
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -112,10 +114,13 @@ impl Space {
         self.map[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Writes and syncs.
-    pub fn write_and_sync(&mut self, bytes: &[u8]) {
+    pub fn write(&mut self, bytes: &[u8]) {
         let at = self.place(bytes.len());
         self.file.write_all_at(bytes, at as u64).unwrap();
+    }
+
+    pub fn write_and_sync(&mut self, bytes: &[u8]) {
+        self.write(bytes);
         self.file.sync_data().unwrap();
     }
 }
@@ -147,4 +152,23 @@ pub fn read_all(mut bytes: &[u8]) -> (u64, u64) {
         bytes = rest;
     }
     (records, sum)
+}
+
+/// Reads one record of the batch that begins here: checksum, then as many records as come before it.
+pub fn read_one(bytes: &[u8], number: u32) -> &[u8] {
+    let length = u32::from_be_bytes(bytes[8..12].try_into().unwrap()) as usize + 12;
+    let batch = &bytes[..length];
+    let stored = u32::from_be_bytes(batch[17..21].try_into().unwrap());
+    assert_eq!(crc32c::crc32c(&batch[21..]), stored);
+    let mut payload = &batch[HEADER..];
+    for _ in 0..number {
+        let (size, fields) = read_varint(payload);
+        payload = &fields[size as usize..];
+    }
+    let (_, fields) = read_varint(payload);
+    let (_, fields) = read_varint(&fields[1..]);
+    let (_, fields) = read_varint(fields);
+    let (key, fields) = read_varint(fields);
+    let (value, fields) = read_varint(&fields[key.max(0) as usize..]);
+    &fields[..value as usize]
 }

@@ -1,0 +1,53 @@
+//! The shortest leader/follower loop: whoever finds nobody syncing syncs for all.
+
+use std::sync::{Condvar, Mutex};
+
+use super::Space;
+
+pub struct GroupCommit {
+    state: Mutex<State>,
+    returned: Condvar,
+    file: std::fs::File,
+}
+
+struct State {
+    space: Space,
+    buffer: Vec<u8>,
+    written: u64,
+    synced: u64,
+    syncing: bool,
+}
+
+impl GroupCommit {
+    pub fn new(space: Space) -> Self {
+        let file = space.file.try_clone().unwrap();
+        let state = State { space, buffer: Vec::new(), written: 0, synced: 0, syncing: false };
+        Self { state: Mutex::new(state), returned: Condvar::new(), file }
+    }
+
+    /// Writes a batch of one record, and returns when it is synced.
+    pub fn append(&self, value: &[u8]) {
+        let mut state = self.state.lock().unwrap();
+        let State { space, buffer, .. } = &mut *state;
+        super::begin(buffer);
+        super::record(buffer, 0, value);
+        super::finish(buffer, 1);
+        space.write(buffer);
+        state.written += 1;
+        let own = state.written;
+        while state.synced < own {
+            if state.syncing {
+                state = self.returned.wait(state).unwrap();
+                continue;
+            }
+            state.syncing = true;
+            let reached = state.written;
+            drop(state);
+            self.file.sync_data().unwrap();
+            state = self.state.lock().unwrap();
+            state.syncing = false;
+            state.synced = reached;
+            self.returned.notify_all();
+        }
+    }
+}
