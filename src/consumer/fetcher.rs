@@ -84,7 +84,7 @@ impl Fetcher {
         Ok(records)
     }
 
-    /// How much is read of a partition at a time. What all of them together hold back is bounded by
+    /// How much is read of a partition at a time, at most. What all of them together hold back is bounded by
     /// the bytes that one poll may return, as long as a batch is not larger than that.
     fn read_len(&self, partitions: usize) -> usize {
         let share = self.fetch_max_bytes / partitions.max(1);
@@ -142,7 +142,8 @@ impl Fetcher {
     }
 
     /// Reads what comes at the position, which the reset policy moves if it is gone.
-    fn read(&self, assigned: &mut Assigned, read_len: usize) -> Result<Option<Buffered>> {
+    fn read(&self, assigned: &mut Assigned, read_len_max: usize) -> Result<Option<Buffered>> {
+        let read_len = assigned.read_ahead.next(read_len_max);
         let log = Arc::clone(assigned.partition.log());
         let mut position = assigned.position.unwrap_or_default();
         if self.follows && position >= log.ends().high_watermark() {

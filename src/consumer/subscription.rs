@@ -26,6 +26,31 @@ pub(crate) struct Assigned {
     pub(crate) cursor: Option<ReadCursor>,
     /// What was read and not handed out yet.
     pub(crate) buffered: Option<Buffered>,
+    /// How much to read next.
+    pub(crate) read_ahead: ReadAhead,
+}
+
+/// How much is read of a partition at a time. Whoever looks for a single record should not have a
+/// megabyte read and checked for it; whoever goes on reading should not do it in small steps.
+#[derive(Debug)]
+pub(crate) struct ReadAhead(usize);
+
+impl ReadAhead {
+    /// About what lies between two entries of the offset index.
+    const FIRST: usize = 4 << 10;
+
+    /// How much now, and twice as much next time.
+    pub(crate) fn next(&mut self, max: usize) -> usize {
+        let now = self.0.min(max);
+        self.0 = now.saturating_mul(2);
+        now
+    }
+}
+
+impl Default for ReadAhead {
+    fn default() -> Self {
+        Self(Self::FIRST)
+    }
 }
 
 impl Assigned {
@@ -37,6 +62,7 @@ impl Assigned {
             paused: false,
             cursor: None,
             buffered: None,
+            read_ahead: ReadAhead::default(),
         }
     }
 
@@ -49,6 +75,7 @@ impl Assigned {
         self.position = Some(offset);
         self.cursor = None;
         self.buffered = None;
+        self.read_ahead = ReadAhead::default();
     }
 
     /// Whether a fetch would find something, be it records or a position that is gone.
