@@ -149,16 +149,11 @@ impl Buffered {
             None => skip_to(records, position).map_err(damaged)?,
         };
         let start = records.progress();
-        let (mut count, mut next_position) = (0, position);
-        while count < limit {
-            let Some(record) = records.next() else { break };
-            next_position = record.map_err(damaged)?.offset() + 1;
-            count += 1;
-        }
+        let checked = records.check(limit).map_err(damaged)?;
+        let (count, mut next_position) = checked.unwrap_or((0, position));
         let end = records.progress();
         if end.left() == 0 {
-            // Nothing may follow the last record.
-            records.next().transpose().map_err(damaged)?;
+            records.check_end().map_err(damaged)?;
             next_position = batch.next_offset();
             self.finish_batch(batch);
         } else {

@@ -68,8 +68,7 @@ impl<'a> Iterator for RunIter<'a> {
     fn next(&mut self) -> Option<ConsumerRecord<'a>> {
         self.left = self.left.checked_sub(1)?;
         loop {
-            if let Some(record) = self.records.as_mut()?.next() {
-                let record = record.expect("the fetcher has checked every record");
+            if let Some(record) = self.records.as_mut()?.next_checked() {
                 return Some(ConsumerRecord { topic_partition: self.topic_partition, record });
             }
             self.records = self.next_batch();

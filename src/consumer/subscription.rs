@@ -32,24 +32,17 @@ pub(crate) struct Assigned {
 
 /// How much is read of a partition at a time. Whoever looks for a single record should not have a
 /// megabyte read and checked for it; whoever goes on reading should not do it in small steps.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct ReadAhead(usize);
 
 impl ReadAhead {
-    /// About what lies between two entries of the offset index.
-    const FIRST: usize = 4 << 10;
+    const SECOND: usize = 8 << 10;
 
-    /// How much now, and twice as much next time.
+    /// A single batch at first, then some, then twice as much each time.
     pub(crate) fn next(&mut self, max: usize) -> usize {
         let now = self.0.min(max);
-        self.0 = now.saturating_mul(2);
-        now
-    }
-}
-
-impl Default for ReadAhead {
-    fn default() -> Self {
-        Self(Self::FIRST)
+        self.0 = now.saturating_mul(2).max(Self::SECOND);
+        now.max(1)
     }
 }
 

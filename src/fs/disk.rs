@@ -107,7 +107,7 @@ impl FileSystem for DiskFileSystem {
 fn tail_writes_on(file_system: FsType) -> TailWrites {
     match file_system {
         // ext2, ext3 and ext4 share one number.
-        EXT4_SUPER_MAGIC | XFS_SUPER_MAGIC | TMPFS_MAGIC => TailWrites::Mapped,
+        EXT4_SUPER_MAGIC | XFS_SUPER_MAGIC | TMPFS_MAGIC => TailWrites::MAPPED,
         _ => TailWrites::Positioned,
     }
 }

@@ -302,8 +302,8 @@ mod tests {
     fn tails_are_written_by_position_unless_a_test_wants_the_window() {
         let fs = MemoryFileSystem::new();
         assert_eq!(fs.tail_writes(Path::new("")), TailWrites::Positioned);
-        let fs = fs.with_tail_writes(TailWrites::Mapped);
-        assert_eq!(fs.tail_writes(Path::new("")), TailWrites::Mapped);
+        let fs = fs.with_tail_writes(TailWrites::MAPPED);
+        assert_eq!(fs.tail_writes(Path::new("")), TailWrites::MAPPED);
     }
 
     #[test]

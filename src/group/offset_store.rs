@@ -89,7 +89,7 @@ impl OffsetStore {
         for change in changes {
             self.encode(&mut builder, change, now)?;
         }
-        self.append_batch(&mut builder)
+        self.append_batch(&mut builder, now)
     }
 
     /// Appends changes as as many batches as they need; a crash may leave some of them.
@@ -103,12 +103,12 @@ impl OffsetStore {
         for change in changes {
             self.encode(&mut builder, &change, now)?;
             if builder.size() >= BATCH_LEN {
-                bytes += self.append_batch(&mut builder)?.bytes;
+                bytes += self.append_batch(&mut builder, now)?.bytes;
                 builder.clear();
             }
         }
         if !builder.is_empty() {
-            bytes += self.append_batch(&mut builder)?.bytes;
+            bytes += self.append_batch(&mut builder, now)?.bytes;
         }
         Ok(bytes)
     }
@@ -135,14 +135,14 @@ impl OffsetStore {
         added.map(drop).map_err(|error| self.partition.invalid(&error.to_string()))
     }
 
-    fn append_batch(&self, builder: &mut BatchBuilder) -> Result<Stored> {
+    fn append_batch(&self, builder: &mut BatchBuilder, now: Timestamp) -> Result<Stored> {
         let compression = self.partition.topic().shared_config().compression;
         let sealed = builder.seal(compression.unwrap_or(Compression::None));
         sealed.map_err(|error| self.partition.invalid(&error.to_string()))?;
         let count = usize::try_from(builder.record_count()).unwrap_or(usize::MAX);
         let batch = builder.sealed();
         let bytes = batch.size() as u64;
-        let appended = self.partition.append_sealed(batch, count, Deadline::NEVER)?;
+        let appended = self.partition.append_sealed(batch, count, now, Deadline::NEVER)?;
         Ok(Stored { appended, bytes })
     }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::log::config::TopicConfig;
 use crate::record::TimestampType;
-use crate::record::batch::RecordBatch;
+use crate::record::batch::BatchHeader;
+use crate::record::builder::SealedBatch;
 use crate::time::Timestamp;
 use crate::topic_partition::TopicPartition;
 
@@ -15,14 +16,14 @@ pub(crate) const OFFSET_MAX: u64 = i64::MAX.unsigned_abs() - 1;
 
 /// Refuses a batch that the topic's settings do not allow, before anything is written.
 pub(crate) fn check_batch(
-    batch: &RecordBatch<'_>,
+    batch: &SealedBatch<'_>,
     topic_partition: &TopicPartition,
     config: &TopicConfig,
     now: Timestamp,
 ) -> Result<()> {
     check_size(batch.size() as u64, topic_partition.topic(), config)?;
     if config.message_timestamp_type == TimestampType::CreateTime {
-        check_timestamps(batch, topic_partition, config, now)?;
+        check_timestamps(batch.header(), topic_partition, config, now)?;
     }
     Ok(())
 }
@@ -42,7 +43,7 @@ pub(crate) fn check_size(size: u64, topic: &str, config: &TopicConfig) -> Result
 }
 
 fn check_timestamps(
-    batch: &RecordBatch<'_>,
+    batch: &BatchHeader,
     topic_partition: &TopicPartition,
     config: &TopicConfig,
     now: Timestamp,
@@ -56,14 +57,14 @@ fn check_timestamps(
         })
     };
     let latest = now.saturating_add(config.message_timestamp_after_max);
-    if batch.max_timestamp() > latest {
-        return refuse(batch.max_timestamp(), "message.timestamp.after.max.ms", latest);
+    if batch.max_timestamp > latest {
+        return refuse(batch.max_timestamp, "message.timestamp.after.max.ms", latest);
     }
     let Some(before_max) = config.message_timestamp_before_max else { return Ok(()) };
     let earliest = now.saturating_sub(before_max);
     // The header knows the largest timestamp only; an uncompressed payload is at hand to look into,
     // and for a compressed one the first record speaks for the batch.
-    let first = Timestamp::from_millis(batch.base_timestamp());
+    let first = Timestamp::from_millis(batch.base_timestamp);
     if first != Timestamp::NONE && first < earliest {
         return refuse(first, "message.timestamp.before.max.ms", earliest);
     }

@@ -44,7 +44,7 @@ impl Fixture {
 
     /// An empty log in memory whose tail is written through a window.
     pub(crate) fn with_window(config: TopicConfig) -> Self {
-        let memory = MemoryFileSystem::new().with_tail_writes(TailWrites::Mapped);
+        let memory = MemoryFileSystem::new().with_tail_writes(TailWrites::MAPPED);
         Self::in_memory(memory, config)
     }
 
@@ -161,7 +161,8 @@ pub(crate) fn append_at<V: AsRef<[u8]>>(
     values: &[V],
     timestamp: Timestamp,
 ) -> Result<Appended> {
-    log.append(batch(values, timestamp).sealed())
+    let now = log.environment.clock.now();
+    log.append(batch(values, timestamp).sealed(), now)
 }
 
 /// Appends single records `first..end`, each saying its number.

@@ -69,7 +69,7 @@ use crate::error::{Error, Result};
 use crate::fs::{Access, FileSystem, durably};
 use crate::metrics::Metrics;
 use crate::record::TimestampType;
-use crate::record::batch::RecordBatch;
+use crate::record::batch::BatchHeader;
 use crate::record::builder::SealedBatch;
 use crate::segment::file_name::{self, Suffix};
 use crate::segment::indexer::Indexer;
@@ -298,19 +298,18 @@ impl PartitionLog {
     /// [`Durability::Written`] that makes it visible, with [`Durability::Fsync`] a flush does.
     ///
     /// Under [`Durability::Written`] it waits for a sync first if what was appended longer than the
-    /// flush interval ago is not synced yet.
+    /// flush interval ago is not synced yet. `now` is the time by the wall clock, which whoever made
+    /// the batch has at hand.
     ///
     /// # Errors
     ///
     /// After [`Error::StorageFull`] and after a refusal (too large, bad timestamp) the log is as
     /// before and takes the next append. Any other failed write stops the log.
-    pub(crate) fn append(&self, mut batch: SealedBatch<'_>) -> Result<Appended> {
-        let now = self.environment.clock.now();
+    pub(crate) fn append(&self, mut batch: SealedBatch<'_>, now: Timestamp) -> Result<Appended> {
         let (mut appender, flush_by) = self.lock_appender()?;
         let base_offset = self.ends.log_end();
-        let view = batch.batch();
-        append::check_batch(&view, &self.topic_partition, &appender.config, now)?;
-        let mut facts = self.batch_facts(&view, base_offset)?;
+        append::check_batch(&batch, &self.topic_partition, &appender.config, now)?;
+        let mut facts = self.batch_facts(batch.header(), base_offset)?;
         let log_append_time = match appender.config.message_timestamp_type {
             TimestampType::CreateTime => None,
             TimestampType::LogAppendTime => Some(now),
@@ -358,17 +357,17 @@ impl PartitionLog {
         }
     }
 
-    fn batch_facts(&self, batch: &RecordBatch<'_>, base_offset: u64) -> Result<BatchFacts> {
+    fn batch_facts(&self, batch: &BatchHeader, base_offset: u64) -> Result<BatchFacts> {
         // By the delta: a batch that was refused once by a full disk still carries the base offset
         // of that attempt.
         let last_offset = base_offset
-            .checked_add(batch.last_offset_delta().into())
+            .checked_add(batch.last_offset_delta.into())
             .filter(|last| *last < OFFSET_MAX)
             .ok_or_else(|| Error::InvalidRecord {
                 topic_partition: self.topic_partition.clone(),
                 reason: "the partition has used up all offsets".to_owned(),
             })?;
-        Ok(BatchFacts { last_offset, max_timestamp: batch.max_timestamp() })
+        Ok(BatchFacts { last_offset, max_timestamp: batch.max_timestamp })
     }
 
     /// A full disk leaves the log as it was. Any other failed write says that the file can no

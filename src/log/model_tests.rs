@@ -254,7 +254,7 @@ proptest! {
         operations in prop::collection::vec(operation(), 1..80),
     ) {
         let durability = if fsync { Durability::Fsync } else { WRITTEN };
-        let tail_writes = if window { TailWrites::Mapped } else { TailWrites::Positioned };
+        let tail_writes = if window { TailWrites::MAPPED } else { TailWrites::Positioned };
         let mut run = Run::new(durability, tail_writes);
         for operation in &operations {
             run.apply(operation);

@@ -257,12 +257,12 @@ fn a_batch_that_a_full_disk_refused_can_be_appended_again() {
                 .fs
                 .fail_when(|operation, _| (operation == Operation::Write).then(|| FULL.into()));
             // Under a window one batch may still fit in what is ready.
-            let appended = match log.append(builder.sealed()) {
+            let appended = match log.append(builder.sealed(), NOW) {
                 Ok(appended) => appended,
                 Err(error) => {
                     assert!(error.is_retriable(), "{error}");
                     fixture.fs.heal();
-                    log.append(builder.sealed()).unwrap()
+                    log.append(builder.sealed(), NOW).unwrap()
                 }
             };
             fixture.fs.heal();
@@ -321,7 +321,7 @@ fn append_flush_and_delete(log: &PartitionLog) -> u32 {
     for number in 0..60 {
         let mut builder = batch(&[number_text(number)], NOW);
         again(&mut || {
-            let appended = log.append(builder.sealed())?;
+            let appended = log.append(builder.sealed(), NOW)?;
             assert_eq!(appended.base_offset, number);
             Ok(())
         });
@@ -455,7 +455,7 @@ fn segments_end_before_offsets_leave_the_range_of_the_index() {
     append(&log, &["first"]).unwrap();
     for _ in 0..3 {
         let mut bytes = empty_batch(0, i32::MAX, 0, NOW);
-        log.append(SealedBatch::new(&mut bytes).unwrap()).unwrap();
+        log.append(SealedBatch::new(&mut bytes).unwrap(), NOW).unwrap();
     }
     let last = append(&log, &["last"]).unwrap().base_offset;
     assert_eq!(last, 1 + 3 * (1 << 31));

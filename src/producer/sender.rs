@@ -158,7 +158,9 @@ impl Accumulator {
             None => Deadline::NEVER,
             Some(_) => patience.deadline().unwrap_or_else(|| Deadline::after(Duration::ZERO)),
         };
-        match partition.append_sealed(open.builder.sealed(), record_count, deadline) {
+        let now = self.broker.clock().now();
+        let sealed = open.builder.sealed();
+        match partition.append_sealed(sealed, record_count, now, deadline) {
             Ok(appended) => TurnEnd::Answered(Outcome::Written(appended)),
             Err(Error::TopicFull { .. })
                 if config.when_full == WhenFull::Block && self.may_wait_on(open, patience) =>

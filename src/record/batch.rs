@@ -4,11 +4,11 @@ use std::fmt;
 
 use crate::record::checksum::batch_checksum;
 use crate::record::compression::Codec;
-use crate::record::header::{self, BATCH_BYTES_MAX, BatchHeader, LENGTH_PREFIX};
+use crate::record::header::{self, BATCH_BYTES_MAX, LENGTH_PREFIX};
 use crate::time::Timestamp;
 
 pub(crate) use crate::record::batch_error::BatchError;
-pub(crate) use crate::record::header::{Attributes, BATCH_OVERHEAD, TimestampType};
+pub(crate) use crate::record::header::{Attributes, BATCH_OVERHEAD, BatchHeader, TimestampType};
 pub(crate) use crate::record::records::{RecordRef, Records, RecordsProgress};
 
 /// A batch where it lies in a file or a buffer, with its header read and checked.
@@ -97,6 +97,7 @@ impl<'a> RecordBatch<'a> {
         self.last_offset() + 1
     }
 
+    #[cfg(test)]
     pub(crate) fn last_offset_delta(&self) -> u32 {
         self.header.last_offset_delta
     }
@@ -110,6 +111,7 @@ impl<'a> RecordBatch<'a> {
         self.header.attributes
     }
 
+    #[cfg(test)]
     /// What the records' timestamps are relative to, in milliseconds; -1 in a batch without
     /// records; the delete horizon if the attributes say so.
     pub(crate) fn base_timestamp(&self) -> i64 {
@@ -141,6 +143,7 @@ impl<'a> RecordBatch<'a> {
         self.header.record_count
     }
 
+    #[cfg(test)]
     pub(crate) fn header(&self) -> &BatchHeader {
         &self.header
     }

@@ -6,7 +6,9 @@
 
 use std::fmt;
 
-use crate::record::batch::{BatchError, RecordBatch};
+use crate::record::batch::BatchError;
+#[cfg(test)]
+use crate::record::batch::RecordBatch;
 use crate::record::checksum::batch_checksum;
 use crate::record::compression::{Codec, Compression};
 use crate::record::header::{
@@ -234,7 +236,8 @@ impl BatchBuilder {
             Sealed::Plain => self.space.get_mut(..self.end),
             Sealed::Compressed(end) => self.compressed.get_mut(..end),
         };
-        SealedBatch { bytes: bytes.expect("a batch is sealed before it is used") }
+        let bytes = bytes.expect("a batch is sealed before it is used");
+        SealedBatch { bytes, header: self.header }
     }
 }
 
@@ -257,6 +260,8 @@ impl fmt::Debug for BatchBuilder {
 /// A whole batch that only lacks its place in a log.
 pub(crate) struct SealedBatch<'a> {
     bytes: &'a mut [u8],
+    /// As it stands in the bytes.
+    header: BatchHeader,
 }
 
 #[cfg(test)]
@@ -268,7 +273,8 @@ impl<'a> SealedBatch<'a> {
             return Err(BatchError::corrupt("more bytes follow than the batch has"));
         }
         batch.verify_checksum()?;
-        Ok(Self { bytes })
+        let header = *batch.header();
+        Ok(Self { bytes, header })
     }
 }
 
@@ -282,8 +288,13 @@ impl SealedBatch<'_> {
         self.bytes.len()
     }
 
+    #[cfg(test)]
     pub(crate) fn batch(&self) -> RecordBatch<'_> {
         RecordBatch::parse(self.bytes).expect("a sealed batch is a batch")
+    }
+
+    pub(crate) fn header(&self) -> &BatchHeader {
+        &self.header
     }
 
     /// Writes base offset and leader epoch, which lie outside the checksum.
@@ -292,6 +303,7 @@ impl SealedBatch<'_> {
     ///
     /// If the base offset is above `i64::MAX`.
     pub(crate) fn assign(&mut self, base_offset: u64, leader_epoch: i32) {
+        (self.header.base_offset, self.header.leader_epoch) = (base_offset, leader_epoch);
         let header = header_mut(self.bytes);
         header::write_base_offset(header, base_offset);
         header::write_leader_epoch(header, leader_epoch);
@@ -300,16 +312,15 @@ impl SealedBatch<'_> {
     /// Gives all records the time `now`, as a topic with `LogAppendTime` does. Base timestamp and
     /// deltas stay as they are, so that what producers said is not lost.
     pub(crate) fn set_log_append_time(&mut self, now: Timestamp) {
-        let mut header = *self.batch().header();
-        header.attributes = header.attributes.with_log_append_time();
-        header.max_timestamp = now;
-        write_header(&header, self.bytes);
+        self.header.attributes = self.header.attributes.with_log_append_time();
+        self.header.max_timestamp = now;
+        write_header(&self.header, self.bytes);
     }
 }
 
 impl fmt::Debug for SealedBatch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SealedBatch").field(&self.batch()).finish()
+        f.debug_tuple("SealedBatch").field(&self.header).finish()
     }
 }
 

@@ -188,6 +188,38 @@ impl<'p> Records<'p> {
         Ok(RecordRef { offset, timestamp, key, value, headers })
     }
 
+    /// Passes up to `limit` records and checks them; returns how many there were, and the offset after
+    /// the last of them. `None` if there was none.
+    pub(crate) fn check(&mut self, limit: usize) -> Result<Option<(usize, u64)>, BatchError> {
+        let (mut count, mut next_offset) = (0, 0);
+        while count < limit && self.left > 0 {
+            match self.read() {
+                Ok(record) => next_offset = record.offset + 1,
+                Err(reason) => return Err(self.fail(reason)),
+            }
+            self.left -= 1;
+            count += 1;
+        }
+        Ok((count > 0).then_some((count, next_offset)))
+    }
+
+    /// Checks that nothing comes after the last record.
+    pub(crate) fn check_end(&mut self) -> Result<(), BatchError> {
+        debug_assert_eq!(self.left, 0);
+        self.next().transpose().map(drop)
+    }
+
+    /// The next record of a batch whose records were checked before.
+    ///
+    /// # Panics
+    ///
+    /// If they were not, and it is damaged.
+    #[inline]
+    pub(crate) fn next_checked(&mut self) -> Option<RecordRef<'p>> {
+        self.left = self.left.checked_sub(1)?;
+        Some(self.read().expect("every record was checked before"))
+    }
+
     #[cold]
     fn fail(&mut self, reason: &str) -> BatchError {
         let left = std::mem::take(&mut self.left);

@@ -96,7 +96,7 @@ fn reopened(segment: &Segment, read_mode: ReadMode) -> Segment {
 
 /// Each place on which segments can lie, and how their tails are written there.
 fn places(run: impl Fn(Arc<dyn FileSystem>, &Path, TailWrites)) {
-    for tail_writes in [TailWrites::Mapped, TailWrites::Positioned] {
+    for tail_writes in [TailWrites::MAPPED, TailWrites::Positioned] {
         let disk = tempfile::tempdir().unwrap();
         run(Arc::new(DiskFileSystem), disk.path(), tail_writes);
         run(Arc::new(MemoryFileSystem::new()), Path::new(""), tail_writes);

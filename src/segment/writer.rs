@@ -4,7 +4,8 @@
 //! ahead of the write position by writing zeros, so that a full disk shows as an error there and
 //! nowhere else, and so that a sync has no new file length to record. Into that space batches go in
 //! one of two ways: stored into a mapped window (no system call; the bytes are the kernel's at
-//! once), or by `pwrite` (which makes the following fdatasync cheaper).
+//! once), or by `pwrite` (which makes the following fdatasync cheaper). Large batches that nobody
+//! waits to see synced need no such space: they are written where the file ends.
 //!
 //! A failed append leaves everything as it was: the position moves last. What part of the bytes got
 //! into the file is cut off before the next append, so that nothing of it can be taken for a batch
@@ -137,12 +138,15 @@ impl SegmentWriter {
         }
         let at = self.position;
         let end = at + bytes.len() as u64;
-        let store = match self.limits.tail_writes {
-            TailWrites::Mapped => {
+        let store = match (self.limits.tail_writes, store) {
+            (TailWrites::Positioned, _) => Store::Positioned,
+            (TailWrites::Mapped { below }, Store::Window) if bytes.len() >= below => {
+                Store::Positioned
+            }
+            (TailWrites::Mapped { .. }, store) => {
                 self.zero_ahead(end)?;
                 store
             }
-            TailWrites::Positioned => Store::Positioned,
         };
         match store {
             Store::Window => self.window_to(end)?.store(bytes, at),

@@ -301,7 +301,7 @@ impl Partition {
             };
             let appended = self
                 .encode(builder, records, now, &config)
-                .and_then(|()| self.append_sealed(builder.sealed(), records.len(), deadline));
+                .and_then(|()| self.append_sealed(builder.sealed(), records.len(), now, deadline));
             if builder.size() > SCRATCH_LEN_MAX {
                 *builder = BatchBuilder::new();
             }
@@ -349,12 +349,13 @@ impl Partition {
         &self,
         batch: SealedBatch<'_>,
         record_count: usize,
+        now: Timestamp,
         deadline: Deadline,
     ) -> Result<Appended> {
         let size = batch.size() as u64;
         let appended = match self.topic.shared_config().max_bytes {
-            None => self.log.append(batch),
-            Some(_) => self.append_within_limit(size, deadline, || self.log.append(batch)),
+            None => self.log.append(batch, now),
+            Some(_) => self.append_within_limit(size, deadline, || self.log.append(batch, now)),
         }?;
         let metrics = &self.topic.environment().metrics;
         metrics.batches_appended.increment();

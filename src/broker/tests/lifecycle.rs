@@ -58,7 +58,7 @@ fn a_turn_under_way_ends_before_the_directory_is_free() {
         None
     });
     let log = Arc::clone(orders.partition(0).unwrap().log());
-    log.append(batch.sealed()).unwrap();
+    log.append(batch.sealed(), crate::time::Timestamp::NONE).unwrap();
     broker.maintenance().wake_by(Duration::ZERO);
     in_turn.wait();
     drop((log, orders, broker));

@@ -80,7 +80,7 @@ fn a_pipe_is_refused_and_does_not_block() {
 #[test]
 fn only_file_systems_known_to_overwrite_in_place_get_a_mapped_tail() {
     for known in [EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, TMPFS_MAGIC] {
-        assert_eq!(tail_writes_on(known), TailWrites::Mapped, "{known:?}");
+        assert_eq!(tail_writes_on(known), TailWrites::MAPPED, "{known:?}");
     }
     for other in [BTRFS_SUPER_MAGIC, NFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC] {
         assert_eq!(tail_writes_on(other), TailWrites::Positioned, "{other:?}");

@@ -127,6 +127,8 @@ impl World {
     pub(super) fn apply(&mut self, op: Op) -> Result<()> {
         match op {
             Op::AppendSynced => self.append(SYNCED, 200),
+            // Long ones and short ones are written in different ways.
+            Op::AppendWritten if self.sent % 2 == 0 => self.append(WRITTEN, 450),
             Op::AppendWritten => self.append(WRITTEN, 200),
             Op::Send => self.send(),
             Op::Flush => self.flush(),

@@ -247,7 +247,7 @@ fn a_bridge_longer_than_a_segment_spans_takes_several() {
     for _ in 0..3 {
         let mut bytes = empty_batch(0, i32::MAX, 0, NOW);
         let batch = crate::record::builder::SealedBatch::new(&mut bytes).unwrap();
-        log.append(batch).unwrap();
+        log.append(batch, NOW).unwrap();
     }
     let last = append(&log, &["last"]).unwrap().base_offset;
     log.flush().unwrap();
