@@ -62,6 +62,17 @@ impl<'a> RecordBatch<'a> {
         }
     }
 
+    /// How many bytes it takes to parse what begins here, if that is more than there are; from the
+    /// length field alone, whether or not the rest makes a batch.
+    #[inline]
+    pub(crate) fn needed(bytes: &[u8]) -> Option<u64> {
+        match Self::size_of(bytes) {
+            Ok(None) => Some(BATCH_OVERHEAD as u64),
+            Ok(Some(size)) if size > bytes.len() => Some(size as u64),
+            _ => None,
+        }
+    }
+
     /// Compares the stored checksum with that of the bytes.
     pub(crate) fn verify_checksum(&self) -> Result<(), BatchError> {
         let computed = batch_checksum(self.bytes);

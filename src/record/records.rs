@@ -8,7 +8,7 @@ use std::iter::FusedIterator;
 use crate::record::Header;
 use crate::record::batch_error::BatchError;
 use crate::record::header::BatchHeader;
-use crate::record::varint::{read_varint, read_varlong};
+use crate::record::varint::{varint_at, varlong_at};
 use crate::time::Timestamp;
 
 /// A record where it lies in a batch or a decompression buffer.
@@ -66,11 +66,11 @@ impl<'a> Headers<'a> {
 
     fn parse_some(bytes: &'a [u8], count: i32) -> Result<Self, &'static str> {
         let left = usize::try_from(count).map_err(|_| "its header count is negative")?;
-        let mut rest = bytes;
+        let mut at = 0;
         for _ in 0..left {
-            read_header(&mut rest)?;
+            (_, at) = header_at(bytes, at)?;
         }
-        if !rest.is_empty() {
+        if at != bytes.len() {
             return Err("its length does not match what it holds");
         }
         Ok(Self { bytes, left })
@@ -82,7 +82,10 @@ impl<'a> Iterator for Headers<'a> {
 
     fn next(&mut self) -> Option<Header<'a>> {
         self.left = self.left.checked_sub(1)?;
-        Some(read_header(&mut self.bytes).expect("headers are read once when the record is"))
+        let (header, end) =
+            header_at(self.bytes, 0).expect("headers are read once when the record is");
+        self.bytes = self.bytes.get(end..).unwrap_or_default();
+        Some(header)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -161,24 +164,24 @@ impl<'p> Records<'p> {
         }
     }
 
-    #[inline]
+    #[inline(always)] // a record is read in very few places, and what each needs of it differs
     fn read(&mut self) -> Result<RecordRef<'p>, &'static str> {
-        let mut body = read_body(&mut self.rest)?;
+        let (record, at) = split_record(&mut self.rest)?;
         // The attributes of a record have never been used; Kafka ignores them as well.
-        let (_, after) = body.split_first().ok_or(CUT_SHORT)?;
-        body = after;
-        let timestamp_delta = read_varlong(&mut body).ok_or(CUT_SHORT)?;
-        let offset_delta = i64::from(read_varint(&mut body).ok_or(CUT_SHORT)?);
+        let at = at + 1;
+        let (timestamp_delta, at) = varlong_at(record, at).ok_or(CUT_SHORT)?;
+        let (offset_delta, at) = varint_at(record, at).ok_or(CUT_SHORT)?;
+        let offset_delta = i64::from(offset_delta);
         // Kafka does not look at the order. Nothing writes another one, and a consumer's position
         // must never go back, so anything else is damage.
         if offset_delta < self.offset_delta_min || offset_delta > self.offset_delta_max {
             return Err("its offset is out of order or outside the batch");
         }
         self.offset_delta_min = offset_delta + 1;
-        let key = read_nullable(&mut body)?;
-        let value = read_nullable(&mut body)?;
-        let header_count = read_varint(&mut body).ok_or(CUT_SHORT)?;
-        let headers = Headers::parse(body, header_count)?;
+        let (key, at) = nullable_at(record, at)?;
+        let (value, at) = nullable_at(record, at)?;
+        let (header_count, at) = varint_at(record, at).ok_or(CUT_SHORT)?;
+        let headers = Headers::parse(record.get(at..).ok_or(CUT_SHORT)?, header_count)?;
         let timestamp = match self.fixed_timestamp {
             None => Timestamp::from_millis(self.base_timestamp.wrapping_add(timestamp_delta)),
             Some(timestamp) => timestamp,
@@ -255,33 +258,30 @@ impl FusedIterator for Records<'_> {}
 
 const CUT_SHORT: &str = "it is cut short";
 
-/// Splits the next record off `rest`, without its length.
-#[inline]
-fn read_body<'p>(rest: &mut &'p [u8]) -> Result<&'p [u8], &'static str> {
-    let length = read_varint(rest).ok_or(CUT_SHORT)?;
-    read_bytes(rest, length)
-}
-
-/// Reads a length and as many bytes; `None` for null, which is any negative length, as in Kafka.
-#[inline]
-fn read_nullable<'p>(rest: &mut &'p [u8]) -> Result<Option<&'p [u8]>, &'static str> {
-    match read_varint(rest).ok_or(CUT_SHORT)? {
-        ..0 => Ok(None),
-        length => read_bytes(rest, length).map(Some),
-    }
-}
-
-#[inline]
-fn read_bytes<'p>(rest: &mut &'p [u8], length: i32) -> Result<&'p [u8], &'static str> {
+/// Splits the next record off `rest`, and says where in it the body begins, behind the length.
+#[inline(always)]
+fn split_record<'p>(rest: &mut &'p [u8]) -> Result<(&'p [u8], usize), &'static str> {
+    let (length, at) = varint_at(rest, 0).ok_or(CUT_SHORT)?;
     let length = usize::try_from(length).map_err(|_| "a length is negative")?;
-    let (bytes, after) = rest.split_at_checked(length).ok_or("a length goes past its end")?;
+    let (record, after) = rest.split_at_checked(at + length).ok_or("a length goes past its end")?;
     *rest = after;
-    Ok(bytes)
+    Ok((record, at))
 }
 
-fn read_header<'p>(rest: &mut &'p [u8]) -> Result<Header<'p>, &'static str> {
-    let length = read_varint(rest).ok_or(CUT_SHORT)?;
-    let name = read_bytes(rest, length)?;
-    let name = str::from_utf8(name).map_err(|_| "a header name is not UTF-8")?;
-    Ok(Header { name, value: read_nullable(rest)? })
+/// Bytes with their length before them, and where what follows them begins; `None` for null, which is
+/// any negative length, as in Kafka.
+#[inline(always)]
+fn nullable_at(bytes: &[u8], at: usize) -> Result<(Option<&[u8]>, usize), &'static str> {
+    let (length, at) = varint_at(bytes, at).ok_or(CUT_SHORT)?;
+    let Ok(length) = usize::try_from(length) else { return Ok((None, at)) };
+    let end = at + length;
+    Ok((Some(bytes.get(at..end).ok_or("a length goes past its end")?), end))
+}
+
+fn header_at(bytes: &[u8], at: usize) -> Result<(Header<'_>, usize), &'static str> {
+    let (name, at) = nullable_at(bytes, at)?;
+    let name = str::from_utf8(name.ok_or("a length is negative")?);
+    let name = name.map_err(|_| "a header name is not UTF-8")?;
+    let (value, end) = nullable_at(bytes, at)?;
+    Ok((Header { name, value }, end))
 }

@@ -87,49 +87,43 @@ pub(crate) fn put_bytes<'o>(out: &'o mut [u8], bytes: &[u8]) -> &'o mut [u8] {
     rest
 }
 
-/// Reads a varint and moves `bytes` past it; `None` if it does not end within `bytes` or within 5
-/// bytes.
-#[inline]
-pub(crate) fn read_varint(bytes: &mut &[u8]) -> Option<i32> {
-    let raw = read_groups::<VARINT_BYTES_MAX>(bytes)?;
+/// Reads the varint at an index and says where it ends; `None` if it does not end within `bytes` or
+/// within 5 bytes.
+#[inline(always)] // a few instructions, several times per record
+pub(crate) fn varint_at(bytes: &[u8], at: usize) -> Option<(i32, usize)> {
+    let (raw, end) = groups_at::<VARINT_BYTES_MAX>(bytes, at)?;
     let raw = (raw & 0xffff_ffff) as u32;
-    Some((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed())
+    Some(((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed(), end))
 }
 
-/// Reads a varlong and moves `bytes` past it; `None` if it does not end within `bytes` or within 10
-/// bytes.
-#[inline]
-pub(crate) fn read_varlong(bytes: &mut &[u8]) -> Option<i64> {
-    let raw = read_groups::<VARLONG_BYTES_MAX>(bytes)?;
-    Some((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed())
+/// Reads the varlong at an index and says where it ends; `None` if it does not end within `bytes` or
+/// within 10 bytes.
+#[inline(always)]
+pub(crate) fn varlong_at(bytes: &[u8], at: usize) -> Option<(i64, usize)> {
+    let (raw, end) = groups_at::<VARLONG_BYTES_MAX>(bytes, at)?;
+    Some(((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed(), end))
 }
 
 /// Joins groups of seven bits. One and two of them, by far the most frequent, go without a loop.
-#[inline]
-fn read_groups<const COUNT_MAX: u32>(bytes: &mut &[u8]) -> Option<u64> {
-    let (&first, rest) = bytes.split_first()?;
+#[inline(always)]
+fn groups_at<const COUNT_MAX: u32>(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
+    let first = *bytes.get(at)?;
     if first < MORE {
-        *bytes = rest;
-        return Some(u64::from(first));
+        return Some((u64::from(first), at + 1));
     }
-    let (&second, rest) = rest.split_first()?;
+    let second = *bytes.get(at + 1)?;
     if second < MORE {
-        *bytes = rest;
-        return Some(u64::from(first & !MORE) | u64::from(second) << 7);
+        return Some((u64::from(first & !MORE) | u64::from(second) << 7, at + 2));
     }
-    read_many_groups(bytes, COUNT_MAX)
+    many_groups_at(bytes, at, COUNT_MAX)
 }
 
-fn read_many_groups(bytes: &mut &[u8], count_max: u32) -> Option<u64> {
+fn many_groups_at(bytes: &[u8], at: usize, count_max: u32) -> Option<(u64, usize)> {
     let mut value = 0_u64;
-    let mut rest = *bytes;
-    for group in 0..count_max {
-        let (&byte, after) = rest.split_first()?;
-        rest = after;
+    for (group, &byte) in (0..count_max).zip(bytes.get(at..)?) {
         value |= u64::from(byte & !MORE) << (7 * group);
         if byte < MORE {
-            *bytes = rest;
-            return Some(value);
+            return Some((value, at + group as usize + 1));
         }
     }
     None
@@ -156,30 +150,27 @@ mod tests {
             let bytes = vectors::hex(&example["hex"]);
             assert_eq!(encoded(value), bytes);
             assert_eq!(varlong_size(value), bytes.len());
-            assert_eq!(read_varlong(&mut &bytes[..]), Some(value));
+            assert_eq!(varlong_at(&bytes, 0), Some((value, bytes.len())));
             if let Ok(value) = i32::try_from(value) {
                 assert_eq!(varint_size(value), bytes.len());
-                assert_eq!(read_varint(&mut &bytes[..]), Some(value));
+                assert_eq!(varint_at(&bytes, 0), Some((value, bytes.len())));
             }
         }
     }
 
     #[test]
     fn encodings_longer_than_needed_are_read() {
-        let mut bytes = &[0x82, 0x80, 0x00, 0x07][..];
-        assert_eq!(read_varint(&mut bytes), Some(1));
-        assert_eq!(bytes, [0x07]);
+        assert_eq!(varint_at(&[0x07, 0x82, 0x80, 0x00, 0x07], 1), Some((1, 4)));
     }
 
     #[test]
-    fn unfinished_and_overlong_varints_are_refused_and_consume_nothing() {
+    fn unfinished_and_overlong_varints_are_refused() {
         for bytes in [&b""[..], &[0x80], &[0xff, 0xff, 0xff, 0xff], &[0x80; 5]] {
-            let mut rest = bytes;
-            assert_eq!(read_varint(&mut rest), None);
-            assert_eq!(rest, bytes);
+            assert_eq!(varint_at(bytes, 0), None);
+            assert_eq!(varint_at(bytes, bytes.len() + 1), None);
         }
-        assert_eq!(read_varlong(&mut &[0x80; 10][..]), None);
-        assert_eq!(read_varlong(&mut &[0x80; 9][..]), None);
+        assert_eq!(varlong_at(&[0x80; 10], 0), None);
+        assert_eq!(varlong_at(&[0x80; 9], 0), None);
     }
 
     proptest! {
@@ -187,10 +178,10 @@ mod tests {
         fn every_value_comes_back(value: i64, narrow: i32) {
             let bytes = encoded(value);
             prop_assert_eq!(bytes.len(), varlong_size(value));
-            prop_assert_eq!(read_varlong(&mut &bytes[..]), Some(value));
+            prop_assert_eq!(varlong_at(&bytes, 0), Some((value, bytes.len())));
             let bytes = encoded(i64::from(narrow));
             prop_assert_eq!(bytes.len(), varint_size(narrow));
-            prop_assert_eq!(read_varint(&mut &bytes[..]), Some(narrow));
+            prop_assert_eq!(varint_at(&bytes, 0), Some((narrow, bytes.len())));
         }
     }
 }

@@ -279,7 +279,7 @@ impl Segment {
             return None;
         }
         let mut bytes = self.records.stretch(file_position, 0, end).ok()?;
-        if let Err(BatchError::Incomplete { needed, .. }) = RecordBatch::parse(&bytes)
+        if let Some(needed) = RecordBatch::needed(&bytes)
             && needed <= end - file_position
         {
             bytes = self.records.stretch(file_position, needed, end).ok()?;
@@ -367,7 +367,7 @@ impl Segment {
         let want = u64::try_from(max_bytes.max(BATCH_OVERHEAD)).unwrap_or(u64::MAX);
         let range_end = from.file_position.saturating_add(want).min(file_end);
         let mut bytes = self.records.bytes(from.file_position..range_end)?;
-        if let Err(BatchError::Incomplete { needed, .. }) = RecordBatch::parse(&bytes)
+        if let Some(needed) = RecordBatch::needed(&bytes)
             && from.file_position.saturating_add(needed) <= file_end
         {
             bytes = self.records.bytes(from.file_position..from.file_position + needed)?;

@@ -3,7 +3,7 @@
 use super::records_file::Chunk;
 use super::{BatchPosition, Segment};
 use crate::error::Result;
-use crate::record::batch::{BatchError, RecordBatch};
+use crate::record::batch::RecordBatch;
 
 /// Walks batch by batch, checking headers and their succession but no checksums. What it walks
 /// over was checked when it was written or recovered, and is checked again when it is read.
@@ -35,9 +35,7 @@ impl<'a> Batches<'a> {
         }
         self.load(at.file_position, 0)?;
         // Twice at most: the header may lie across the end of what is loaded, then the batch.
-        while let Err(BatchError::Incomplete { needed, .. }) =
-            RecordBatch::parse(self.loaded(at.file_position))
-        {
+        while let Some(needed) = RecordBatch::needed(self.loaded(at.file_position)) {
             self.load(at.file_position, needed)?;
             if (self.loaded(at.file_position).len() as u64) < needed {
                 break;
