@@ -145,6 +145,12 @@ mod explored {
         }
 
         #[track_caller]
+        pub(crate) fn set(&self, value: T) -> Result<(), T> {
+            self.is_set.swap(true, Ordering::AcqRel);
+            self.value.set(value)
+        }
+
+        #[track_caller]
         pub(crate) fn get_or_init(&self, value: impl FnOnce() -> T) -> &T {
             self.is_set.swap(true, Ordering::AcqRel);
             self.value.get_or_init(value)
