@@ -25,9 +25,8 @@ mod explored {
 
     use super::atomic::{AtomicBool, Ordering};
 
-    /// Runs a test of which three threads are too many for all orders: in those in which threads
-    /// that could go on are made to wait three times at most. Nearly every known race needs fewer.
-    /// `LOOM_MAX_PREEMPTIONS` allows more.
+    /// Runs a test that has too many orders for all of them: in those in which threads that could
+    /// go on are made to wait three times at most. `LOOM_MAX_PREEMPTIONS` allows more.
     pub(crate) fn explore_few_preemptions(test: impl Fn() + Send + Sync + 'static) {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = builder.preemption_bound.or(Some(3));

@@ -131,7 +131,8 @@ impl Wakeup {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod loom_tests;
 
 #[cfg(test)]

@@ -147,7 +147,8 @@ impl Drop for Lead<'_> {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod loom_tests;
 
 #[cfg(test)]

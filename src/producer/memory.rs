@@ -97,7 +97,8 @@ impl Drop for Reservation<'_> {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod loom_tests;
 
 #[cfg(test)]

@@ -349,5 +349,6 @@ impl Chore for Accumulator {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod loom_tests;

@@ -69,11 +69,15 @@ fn an_append_to_any_of_several_logs_wakes_the_reader() {
         let seen = || logs.iter().filter(|ends| ends.high_watermark() == 1).count();
         for wanted in 1..=2 {
             while seen() < wanted {
-                logs.iter().for_each(|ends| ends.register(&wakeup));
+                for ends in &logs {
+                    ends.register(&wakeup);
+                }
                 if seen() < wanted {
                     assert!(wakeup.wait(Deadline::NEVER));
                 }
-                logs.iter().for_each(|ends| ends.unregister(&wakeup));
+                for ends in &logs {
+                    ends.unregister(&wakeup);
+                }
             }
         }
         for writer in writers {
@@ -131,13 +135,17 @@ fn offsets_are_in_order_for_every_reader() {
                 for offset in 1..=2 {
                     ends.advance_log_end(offset);
                     ends.raise_high_watermark(offset);
-                    ends.advance_log_start(offset);
                 }
             })
+        };
+        let retention = {
+            let ends = Arc::clone(&ends);
+            thread::spawn(move || ends.advance_log_start(ends.high_watermark()))
         };
         let offsets = (ends.log_start(), ends.high_watermark(), ends.log_end());
         assert!(offsets.0 <= offsets.1 && offsets.1 <= offsets.2, "{offsets:?}");
         writer.join().unwrap();
+        retention.join().unwrap();
     });
 }
 

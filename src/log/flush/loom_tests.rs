@@ -115,7 +115,7 @@ fn sync_now_begins_a_sync_of_its_own() {
 
 #[test]
 fn a_failure_is_final_and_reaches_everyone() {
-    loom::model(|| {
+    explore_few_preemptions(|| {
         let (queue, disk) = queue_and_disk(true);
         let writers = [(); 2].map(|()| {
             let (queue, disk) = (Arc::clone(&queue), Arc::clone(&disk));
@@ -136,7 +136,7 @@ fn a_failure_is_final_and_reaches_everyone() {
 /// A checkpoint that cannot be synced stops the log beside the queue.
 #[test]
 fn a_failure_told_from_outside_is_final_as_well() {
-    loom::model(|| {
+    explore_few_preemptions(|| {
         let (queue, disk) = queue_and_disk(false);
         let writers = [(); 2].map(|()| {
             let (queue, disk) = (Arc::clone(&queue), Arc::clone(&disk));

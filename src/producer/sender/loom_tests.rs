@@ -19,6 +19,9 @@ use crate::topic::Topic;
 
 const LONG: Duration = Duration::from_secs(3600);
 
+/// Room for two records.
+const BATCH_SIZE: usize = 90;
+
 /// The stacks that loom gives by itself are for small things.
 const STACK_WORDS: usize = 1 << 16;
 
@@ -33,14 +36,14 @@ struct World {
 }
 
 impl World {
-    /// One partition, and nothing that happens by itself.
+    /// One partition, batches of up to two records, and nothing that happens by itself.
     fn new(linger: Duration) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
         let broker = BrokerBuilder::in_memory().clock(clock).background_thread(false);
         let broker = broker.open().unwrap();
         let durability = Durability::Written { flush_interval: LONG };
         let topic = broker.create_topic("t", TopicConfig::default().durability(durability));
-        let producer = broker.producer().linger(linger).build();
+        let producer = broker.producer().linger(linger).batch_size(BATCH_SIZE).build();
         Self { topic: topic.unwrap(), producer: producer.unwrap() }
     }
 
@@ -198,11 +201,22 @@ fn a_batch_that_is_put_back_keeps_its_place() {
             let world = world.clone();
             spawn(move || world.take_a_turn_that_ends(Some(TurnEnd::PutBack)))
         };
-        // Into a batch of its own if the first one is out of its queue.
-        let second = world.send().unwrap();
-        assert_eq!(second.wait().unwrap().offset, 1);
-        assert_eq!(first.wait().unwrap().offset, 0);
+        // If the first one is out of its queue there is a full batch by now, and an open one.
+        let others = [(); 3].map(|()| world.send().unwrap());
+        let others = others.map(|delivery| delivery.wait().unwrap().offset);
+        assert_eq!((first.wait().unwrap().offset, others), (0, [1, 2, 3]));
         other.join().unwrap();
-        world.assert_all_is_written(2);
+        world.assert_all_is_written(4);
+    });
+}
+
+#[test]
+fn one_whose_batch_was_written_by_another_does_not_keep_the_turn_from_a_third() {
+    explore(LONG, |world| {
+        let same_batch = [(); 2].map(|()| world.send().unwrap());
+        let others = same_batch.map(|delivery| spawn(move || delivery.wait().unwrap().offset));
+        assert_eq!(world.send_and_wait(), 2);
+        assert_eq!(others.map(|other| other.join().unwrap()), [0, 1]);
+        world.assert_all_is_written(3);
     });
 }
