@@ -140,6 +140,7 @@
 #![allow(clippy::must_use_candidate)]
 
 mod broker;
+mod concurrency;
 mod consumer;
 mod error;
 mod fs;

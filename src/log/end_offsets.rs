@@ -5,10 +5,9 @@
 //! waiters only after it has published, and finds none for the price of one load.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
-use parking_lot::{Condvar, Mutex};
-
+use crate::concurrency::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use crate::concurrency::{Condvar, Mutex};
 use crate::time::Deadline;
 
 /// `log start offset <= high watermark <= log end offset`.
@@ -131,6 +130,10 @@ impl Wakeup {
         std::mem::take(&mut *woken)
     }
 }
+
+#[cfg(test)]
+#[cfg(loom)]
+mod loom_tests;
 
 #[cfg(test)]
 mod tests {

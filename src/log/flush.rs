@@ -9,10 +9,9 @@
 //! over lost data (contract, clause 9). The failure is therefore final: it is kept here, and every
 //! later request is answered with it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
-
+use crate::concurrency::{Condvar, Mutex, MutexGuard, OnceLock};
 use crate::error::Error;
 
 /// Who syncs, and how far everything is synced. Any thread may ask.
@@ -149,6 +148,10 @@ impl Drop for Lead<'_> {
 }
 
 #[cfg(test)]
+#[cfg(loom)]
+mod loom_tests;
+
+#[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
     use std::sync::mpsc;
@@ -200,6 +203,19 @@ mod tests {
         }
         assert_eq!(syncs.load(Ordering::SeqCst), 2);
         assert_eq!(queue.recovery_point(), 9);
+    }
+
+    #[test]
+    fn a_sync_that_panics_leaves_the_next_one_to_the_next_in_line() {
+        let queue = Arc::new(FlushQueue::new(0));
+        let leader = {
+            let queue = Arc::clone(&queue);
+            std::thread::spawn(move || queue.reach(1, || panic!("for the test")))
+        };
+        leader.join().unwrap_err();
+        queue.wait_until_idle();
+        queue.reach(1, || Ok(1)).unwrap();
+        assert_eq!(queue.recovery_point(), 1);
     }
 
     #[test]

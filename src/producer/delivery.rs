@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::concurrency::atomic::Ordering;
 use crate::error::{Error, Result};
 use crate::log::Appended;
 use crate::producer::accumulator::{Outcome, Patience, ThenBatch, Ticket};

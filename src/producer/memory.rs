@@ -1,7 +1,6 @@
 //! The bound on what a producer buffers: `buffer.memory`.
 
-use parking_lot::{Condvar, Mutex};
-
+use crate::concurrency::{Condvar, Mutex};
 use crate::time::Deadline;
 
 /// Counts the bytes that batches may take, and lets threads wait for some to be released. Any
@@ -97,6 +96,10 @@ impl Drop for Reservation<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(loom)]
+mod loom_tests;
 
 #[cfg(test)]
 mod tests {

@@ -7,17 +7,16 @@
 
 use std::collections::btree_map::Entry;
 use std::ops::Bound;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-
-use parking_lot::MutexGuard;
 
 use super::accumulator::{
     Accumulator, Batch, OpenBatch, Outcome, PartitionQueue, Patience, Pending, RETRY_INTERVAL,
     ThenBatch, Unflushed,
 };
 use crate::broker::maintenance::Chore;
+use crate::concurrency::MutexGuard;
+use crate::concurrency::atomic::Ordering;
 use crate::error::{Error, Result};
 use crate::log::Appended;
 use crate::log::config::WhenFull;
@@ -351,3 +350,7 @@ impl Chore for Accumulator {
         self.close("the broker")
     }
 }
+
+#[cfg(test)]
+#[cfg(loom)]
+mod loom_tests;

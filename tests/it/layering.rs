@@ -8,7 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first. A module may name itself and what stands before it.
-const LINE: [&str; 13] = [
+const LINE: [&str; 14] = [
+    "concurrency",
     "mutants",
     "error",
     "topic_partition",
