@@ -164,7 +164,11 @@ impl<'p> Records<'p> {
         }
     }
 
-    #[inline(always)] // a record is read in very few places, and what each needs of it differs
+    #[inline(always)]
+    #[allow(
+        clippy::inline_always,
+        reason = "few places read records, and each uses a part of them"
+    )]
     fn read(&mut self) -> Result<RecordRef<'p>, &'static str> {
         let (record, at) = split_record(&mut self.rest)?;
         // The attributes of a record have never been used; Kafka ignores them as well.
@@ -259,7 +263,7 @@ impl FusedIterator for Records<'_> {}
 const CUT_SHORT: &str = "it is cut short";
 
 /// Splits the next record off `rest`, and says where in it the body begins, behind the length.
-#[inline(always)]
+#[inline]
 fn split_record<'p>(rest: &mut &'p [u8]) -> Result<(&'p [u8], usize), &'static str> {
     let (length, at) = varint_at(rest, 0).ok_or(CUT_SHORT)?;
     let length = usize::try_from(length).map_err(|_| "a length is negative")?;
@@ -270,7 +274,7 @@ fn split_record<'p>(rest: &mut &'p [u8]) -> Result<(&'p [u8], usize), &'static s
 
 /// Bytes with their length before them, and where what follows them begins; `None` for null, which is
 /// any negative length, as in Kafka.
-#[inline(always)]
+#[inline]
 fn nullable_at(bytes: &[u8], at: usize) -> Result<(Option<&[u8]>, usize), &'static str> {
     let (length, at) = varint_at(bytes, at).ok_or(CUT_SHORT)?;
     let Ok(length) = usize::try_from(length) else { return Ok((None, at)) };

@@ -89,7 +89,7 @@ pub(crate) fn put_bytes<'o>(out: &'o mut [u8], bytes: &[u8]) -> &'o mut [u8] {
 
 /// Reads the varint at an index and says where it ends; `None` if it does not end within `bytes` or
 /// within 5 bytes.
-#[inline(always)] // a few instructions, several times per record
+#[inline]
 pub(crate) fn varint_at(bytes: &[u8], at: usize) -> Option<(i32, usize)> {
     let (raw, end) = groups_at::<VARINT_BYTES_MAX>(bytes, at)?;
     let raw = (raw & 0xffff_ffff) as u32;
@@ -98,14 +98,14 @@ pub(crate) fn varint_at(bytes: &[u8], at: usize) -> Option<(i32, usize)> {
 
 /// Reads the varlong at an index and says where it ends; `None` if it does not end within `bytes` or
 /// within 10 bytes.
-#[inline(always)]
+#[inline]
 pub(crate) fn varlong_at(bytes: &[u8], at: usize) -> Option<(i64, usize)> {
     let (raw, end) = groups_at::<VARLONG_BYTES_MAX>(bytes, at)?;
     Some(((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed(), end))
 }
 
 /// Joins groups of seven bits. One and two of them, by far the most frequent, go without a loop.
-#[inline(always)]
+#[inline]
 fn groups_at<const COUNT_MAX: u32>(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
     let first = *bytes.get(at)?;
     if first < MORE {
