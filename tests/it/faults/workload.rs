@@ -128,7 +128,7 @@ impl World {
         match op {
             Op::AppendSynced => self.append(SYNCED, 200),
             // Long ones and short ones are written in different ways.
-            Op::AppendWritten if self.sent % 2 == 0 => self.append(WRITTEN, 450),
+            Op::AppendWritten if self.sent.is_multiple_of(2) => self.append(WRITTEN, 450),
             Op::AppendWritten => self.append(WRITTEN, 200),
             Op::Send => self.send(),
             Op::Flush => self.flush(),
