@@ -7,6 +7,7 @@
 #![allow(unsafe_code)] // a mapping of a file, as the crate has one in `fs/map.rs`
 
 pub mod group_commit;
+pub mod growing;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use sapwood::{Broker, Durability, Partition, Record, Topic, TopicConfig};
 
-use crate::bare::{self, Space, group_commit::GroupCommit};
+use crate::bare::group_commit::GroupCommit;
+use crate::bare::growing::Growing;
+use crate::bare::{self, Space};
 use crate::measure::{Pairs, Report, Target, percentiles, rate, seconds};
 use crate::scratch;
 
@@ -33,8 +35,8 @@ fn settle(topic: &Topic) {
     }
 }
 
-/// The same records in the same batches, into zeroed space.
-fn bare_batched(space: &mut Space, buffer: &mut Vec<u8>, records: u64) {
+/// The same records in the same batches.
+fn bare_batched(mut store: impl FnMut(&[u8]), buffer: &mut Vec<u8>, records: u64) {
     let mut left = records;
     while left > 0 {
         bare::begin(buffer);
@@ -44,20 +46,21 @@ fn bare_batched(space: &mut Space, buffer: &mut Vec<u8>, records: u64) {
             (count, left) = (count + 1, left - 1);
         }
         bare::finish(buffer, count);
-        space.store(buffer);
+        store(buffer);
     }
 }
 
-fn bare_single(space: &mut Space, buffer: &mut Vec<u8>, records: u64) {
+fn bare_single(mut store: impl FnMut(&[u8]), buffer: &mut Vec<u8>, records: u64) {
     for _ in 0..records {
         bare::begin(buffer);
         bare::record(buffer, 0, &VALUE);
         bare::finish(buffer, 1);
-        space.store(buffer);
+        store(buffer);
     }
 }
 
-/// R1: one thread, a producer with batches of 16 KiB.
+/// R1: one thread, a producer with batches of 16 KiB. Once beside a mapping of space that was written
+/// to before, and once beside a file that grows as the log does.
 pub fn batched(report: &mut Report) {
     const RECORDS: u64 = 1_000_000;
     let directory = scratch();
@@ -65,24 +68,33 @@ pub fn batched(report: &mut Report) {
     let topic = topic(&broker, "r1", 1, written());
     let producer = broker.producer().batch_size(BATCH_BYTES).build().unwrap();
     let mut space = Space::new(&directory.path().join("bare"), SPACE);
+    let mut growing = Growing::new(&directory.path().join("growing"));
     let mut buffer = Vec::with_capacity(BATCH_BYTES);
-    let pairs = Pairs::of(
-        9,
-        || rate(RECORDS, || bare_batched(&mut space, &mut buffer, RECORDS)),
-        || {
-            let rate = rate(RECORDS, || {
-                for _ in 0..RECORDS {
-                    producer.send(&topic, Record::new(&VALUE)).unwrap();
-                }
-                // Written, not synced: that is what `Written` promises.
-                producer.flush().unwrap();
-            });
-            settle(&topic);
-            rate
-        },
-    );
-    let detail = format!("producer, batches of 16 KiB, Written, 1 thread: {}", pairs.millions());
+    let mut bare =
+        || rate(RECORDS, || bare_batched(|bytes| space.store(bytes), &mut buffer, RECORDS));
+    let mut ours = || {
+        let rate = rate(RECORDS, || {
+            for _ in 0..RECORDS {
+                producer.send(&topic, Record::new(&VALUE)).unwrap();
+            }
+            // Written, not synced: that is what `Written` promises.
+            producer.flush().unwrap();
+        });
+        settle(&topic);
+        rate
+    };
+    let how = "producer, batches of 16 KiB, Written, 1 thread";
+    let pairs = Pairs::of(9, &mut bare, &mut ours);
+    let detail = format!("{how}: {}", pairs.millions());
     report.row("R1", pairs.ratio(), Target::Least(0.6), &detail);
+    let mut buffer = Vec::with_capacity(BATCH_BYTES);
+    let bare = || {
+        growing.start_over();
+        rate(RECORDS, || bare_batched(|bytes| growing.write(bytes), &mut buffer, RECORDS))
+    };
+    let pairs = Pairs::of(9, bare, ours);
+    let detail = format!("{how}, beside a file that grows: {}", pairs.millions());
+    report.row("R1-growing", pairs.ratio(), Target::Least(0.6), &detail);
 }
 
 /// R2: one thread, each record its own batch, visible when the call returns.
@@ -93,20 +105,15 @@ pub fn single(report: &mut Report) {
     let topic = topic(&broker, "r2", 1, written());
     let partition = topic.partition(0).unwrap();
     let mut space = Space::new(&directory.path().join("bare"), SPACE);
+    let mut growing = Growing::new(&directory.path().join("growing"));
     let mut buffer = Vec::with_capacity(SINGLE);
-    let pairs = Pairs::of(
-        9,
-        || rate(RECORDS, || bare_single(&mut space, &mut buffer, RECORDS)),
-        || {
-            let rate = rate(RECORDS, || {
-                for _ in 0..RECORDS {
-                    partition.append(&[Record::new(&VALUE)]).unwrap();
-                }
-            });
-            settle(&topic);
-            rate
-        },
-    );
+    let bare = || rate(RECORDS, || bare_single(|bytes| space.store(bytes), &mut buffer, RECORDS));
+    let mut ours = || {
+        let rate = rate(RECORDS, || (0..RECORDS).for_each(|_| append_one(&partition)));
+        settle(&topic);
+        rate
+    };
+    let pairs = Pairs::of(9, bare, &mut ours);
     let mut latencies: Vec<_> = (0..200_000)
         .map(|_| {
             let started = Instant::now();
@@ -118,6 +125,14 @@ pub fn single(report: &mut Report) {
     let (rates, latencies) = (pairs.millions(), percentiles(&latencies));
     let detail = format!("a batch for each record, Written, 1 thread: {rates}; {latencies}");
     report.row("R2", pairs.ratio(), Target::Least(0.4), &detail);
+    let mut buffer = Vec::with_capacity(SINGLE);
+    let bare = || {
+        growing.start_over();
+        rate(RECORDS, || bare_single(|bytes| growing.store(bytes), &mut buffer, RECORDS))
+    };
+    let pairs = Pairs::of(9, bare, ours);
+    let detail = format!("the same, beside a file that grows: {}", pairs.millions());
+    report.row("R2-growing", pairs.ratio(), Target::Least(0.4), &detail);
 }
 
 /// R3: one thread, each record its own batch and its own sync.
