@@ -245,7 +245,8 @@ pub fn two_threads(report: &mut Report) {
         }
         producers[thread].flush().unwrap();
     };
-    let work: [(&str, &(dyn Fn(&Topic, usize) + Sync), u64); 2] =
+    type Work<'a> = &'a (dyn Fn(&Topic, usize) + Sync);
+    let work: [(&str, Work<'_>, u64); 2] =
         [("R9a", &single, RECORDS), ("R9b", &batched, 2 * RECORDS)];
     for (name, work, records) in work {
         let pairs = Pairs::of(

@@ -73,7 +73,7 @@ fn sapwood(broker: &Broker, name: &str, per_second: u32) -> Vec<Duration> {
                 for record in &consumer.poll(Duration::from_secs(1)).unwrap() {
                     let bytes = record.value().unwrap_or_default();
                     let Ok(nanos) = bytes[..8].try_into() else { return latencies };
-                    let nanos = u64::from_le_bytes(nanos);
+                    let nanos = u64::from_be_bytes(nanos);
                     if nanos == u64::MAX {
                         return latencies;
                     }
@@ -84,7 +84,7 @@ fn sapwood(broker: &Broker, name: &str, per_second: u32) -> Vec<Duration> {
         });
         let mut value = [0; 100];
         let mut send = |nanos: u64| {
-            value[..8].copy_from_slice(&nanos.to_le_bytes());
+            value[..8].copy_from_slice(&nanos.to_be_bytes());
             producer.send(&topic, Record::new(&value)).unwrap();
         };
         at_rate(per_second, |due| send(due.duration_since(base).as_nanos() as u64));
