@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use sapwood::{PowerLoss, SimulatedDisk, Verdict};
 
 use super::journal::{Crash, Journal, open};
-use super::long;
 use super::workload::{OPS, Op, World};
+use super::{long, sequence_len_max};
 
 /// The disk as it is before each change, from now on.
 struct Recorder(Arc<Mutex<Vec<(u64, SimulatedDisk)>>>);
@@ -189,12 +189,12 @@ pub(super) fn explore_all(cases: Vec<(Vec<Op>, bool)>, depth: Depth) -> Explored
 
 #[test]
 fn no_crash_in_any_short_sequence_of_operations_breaks_a_promise() {
-    let (longest, depth) = if long() {
-        (4, Depth { random: 2, recovery_every: 29 })
+    let depth = if long() {
+        Depth { random: 2, recovery_every: 29 }
     } else {
-        (2, Depth { random: 1, recovery_every: 13 })
+        Depth { random: 1, recovery_every: 13 }
     };
-    let short = (1..=longest).flat_map(sequences).zip(0..);
+    let short = (1..=sequence_len_max()).flat_map(sequences).zip(0..);
     explore_all(short.map(|(ops, number)| (ops, number % 2 == 0)).collect(), depth)
         .assert_kept(10_000);
 }

@@ -11,7 +11,9 @@
 //! - [`mutants`]: the library is broken on purpose, and a harness must notice.
 //!
 //! Everything is decided by numbers that a failing case prints. `SAPWOOD_LONG=1` runs the long set;
-//! `.ci/long` runs the long sets of everything that looks for faults.
+//! `.ci/long` runs the long sets of everything that looks for faults. `SAPWOOD_SEQUENCES=3` explores
+//! the sequences of up to so many operations (2 otherwise, 4 in the long set; each more takes eleven
+//! times as long).
 
 mod crashes;
 mod damage;
@@ -21,6 +23,14 @@ mod journal;
 mod mutants;
 mod races;
 mod workload;
+
+/// How many operations the longest of the sequences has that are explored one and all.
+fn sequence_len_max() -> u32 {
+    let set = std::env::var("SAPWOOD_SEQUENCES").ok();
+    set.map_or(if long() { 4 } else { 2 }, |text| {
+        text.parse().expect("SAPWOOD_SEQUENCES is a number")
+    })
+}
 
 /// Whether to run everything rather than a sample.
 fn long() -> bool {
