@@ -204,9 +204,14 @@ impl Look<'_> {
             at = found;
         }
         push_intact(&mut pieces, path, start..at.file_position);
-        // Above the watermark a tail is the affair of every recovery.
-        let checked = at.base_offset < self.safe_end || at.base_offset == limit;
-        let rubbish = checked && scanner.content_end(at.file_position)?.is_some();
+        // Above the watermark a tail is the affair of every recovery, and so are the zeros in the
+        // segment that holds it. Segments before that one are not looked at by others than readers,
+        // to whom zeros are no batch.
+        let rubbish = if at.base_offset < self.safe_end || limit <= self.safe_end {
+            scanner.len() > at.file_position
+        } else {
+            at.base_offset == limit && scanner.content_end(at.file_position)?.is_some()
+        };
         Ok(Remains { pieces, end: at.base_offset, rubbish })
     }
 

@@ -184,6 +184,25 @@ fn with_all_safe_segments_gone_a_later_one_is_set_aside() {
     }
 }
 
+/// Nobody would cut them off later: they lie before the watermark.
+#[test]
+fn zeros_behind_what_is_intact_are_no_obstacle_to_readers() {
+    let fixture = left_behind(config(WRITTEN), 6, 0);
+    let bytes = fixture.bytes(FIRST);
+    let start = boundaries(&bytes)[3];
+    // Of the batch's base offset only zeros are left.
+    fixture.write(FIRST, &bytes[..start + 7]);
+    let (records, report) = salvage(&fixture);
+    assert_eq!((records, report.lost), (numbers(0..3), vec![3..6]));
+
+    let fixture = left_behind(small(WRITTEN), 60, 0);
+    let longer = [&fixture.bytes(FIRST)[..], &[0; 100]].concat();
+    fixture.write(FIRST, &longer);
+    let (records, report) = salvage(&fixture);
+    assert_eq!((records, report.lost), (numbers(0..60), vec![]));
+    assert_eq!(report.originals.len(), 1);
+}
+
 #[test]
 fn a_checkpoint_of_another_log_is_replaced() {
     let fixture = left_behind(config(WRITTEN), 9, 0);
