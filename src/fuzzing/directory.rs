@@ -82,8 +82,8 @@ impl Case {
     fn with_forgeries(mut self) -> Self {
         let edited = Edited { scene: self.scene, files: &self.files, mode: self.mode };
         for of in self.scene.held.keys() {
-            let touched = !self.is_untouched(of);
-            let forged = touched.then(|| Forged::find(of, &edited)).unwrap_or_default();
+            let forged =
+                if self.is_untouched(of) { Forged::default() } else { Forged::find(of, &edited) };
             self.forged.insert(of.clone(), forged);
         }
         self
