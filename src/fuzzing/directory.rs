@@ -33,7 +33,7 @@ use crate::fs::memory::MemoryFileSystem;
 use crate::log::recovery::RecoveryMode;
 use crate::record::Record;
 use crate::topic::Partition;
-use crate::topic::log_manager::OpenMode;
+use crate::topic::log_manager::{CLEAN_SHUTDOWN_FILE, OpenMode};
 use crate::topic::registry::REGISTRY_FILE;
 use crate::topic_partition::TopicPartition;
 
@@ -379,7 +379,7 @@ impl Case {
     /// What is different can be made anew from what is not.
     fn only_derived_files_differ(&self) -> bool {
         const DERIVED: [&str; 4] =
-            ["index", "timeindex", "leader-epoch-checkpoint", "clean-shutdown"];
+            ["index", "timeindex", "leader-epoch-checkpoint", CLEAN_SHUTDOWN_FILE];
         self.differing.iter().all(|path| {
             let names = [path.extension(), path.file_name()];
             names.into_iter().flatten().any(|name| DERIVED.iter().any(|derived| name == *derived))

@@ -14,33 +14,22 @@ use super::input::Input;
 /// So many operations do all that more would do.
 const OPS_MAX: usize = 60;
 
-/// Runs the operations that the bytes stand for.
+/// Runs the operations that the bytes stand for, and shows them if `SAPWOOD_FUZZ_SHOW` is set: a
+/// fuzzer ends at the panic, when it is too late to tell what came before.
 pub fn ops(bytes: &[u8]) {
+    let show = std::env::var_os("SAPWOOD_FUZZ_SHOW").is_some();
     let mut input = Input::new(bytes);
     let mut world = World::new();
-    let mut done = Vec::new();
     for _ in 0..OPS_MAX {
         let Some(op) = Op::decode(&mut input) else { break };
-        done.push(op);
-        let ran = Ran(&done);
+        if show {
+            eprintln!("{op:?}");
+        }
         world = world.run(op);
         world.compare_offsets();
-        drop(ran);
     }
-    let _ran = Ran(&done);
     world.compare_all();
     world.run(Op::Reopen { close: false }).run(Op::Reopen { close: true });
-}
-
-/// Says in a panic what had been done.
-struct Ran<'a>(&'a [Op]);
-
-impl Drop for Ran<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("after {:#?}", self.0);
-        }
-    }
 }
 
 /// One thing a user does. Numbers that choose among what is there are taken modulo.

@@ -8,8 +8,8 @@ use super::scene::Files;
 use crate::fuzzing::input::Input;
 
 /// Where a new file appears: names of ours that were free, and names that are not ours.
-const STRAYS: [&str; 18] = [
-    "clean-shutdown",
+const STRAYS: [&str; 19] = [
+    "sapwood.clean-shutdown",
     "sapwood.topics.tmp",
     "sapwood.topics.bak",
     "meta.properties",
@@ -22,6 +22,7 @@ const STRAYS: [&str; 18] = [
     "orders-0/00000000000000000000.log.deleted",
     "orders-0/00000000000000000000.torn",
     "orders-1/00000000000000000007.timeindex",
+    "orders-1/00000000000000000012.log.carried",
     "orders-1/watermark.checkpoint.tmp",
     "orders-1/lost+found/x",
     "payments-0/+0000000000000000007.log",
