@@ -173,7 +173,7 @@ impl Settings {
         input.byte().map(Self)
     }
 
-    /// The bits from a place on, as many as two bits or one give.
+    /// One of so many choices, by the bits from a place on.
     fn choice(self, from: u8, choices: u8) -> u8 {
         (self.0 >> from) % choices
     }

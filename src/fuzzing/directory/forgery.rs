@@ -124,6 +124,21 @@ impl Forged {
     }
 }
 
+/// Whether the segments of a partition have a batch with a right checksum that none of them had.
+pub(super) fn has_new_batches(directory: &Path, edited: &Edited<'_>) -> bool {
+    let is_log = |path: &Path| path.extension().is_some_and(|kind| kind == "log");
+    let of = |path: &Path| path.parent() == Some(directory) && is_log(path);
+    let original = edited.scene.files.iter().filter(|(path, _)| of(path));
+    let known: Vec<&[u8]> = original
+        .flat_map(|(_, bytes)| batches(bytes).map(|(at, batch)| &bytes[at..at + batch.size()]))
+        .collect();
+    edited.files.iter().filter(|(path, _)| of(path)).any(|(_, bytes)| {
+        batches(bytes)
+            .map(|(at, batch)| &bytes[at..at + batch.size()])
+            .any(|batch| has_right_checksum(batch) && !known.contains(&batch))
+    })
+}
+
 /// Whether a time index says of a record that it is the latest so far, and has only its time right.
 fn is_misleading(base_offset: u64, index: &[u8], held: &Held) -> bool {
     index.chunks_exact(ENTRY_SIZE).any(|entry| {
