@@ -309,6 +309,10 @@ impl Segment {
 
     /// An offset up to which all records are older than a timestamp, from the best entry of the
     /// time index if it proves right; the base offset if there is none.
+    ///
+    /// Right means that its batch has its timestamp. That no batch before has a larger one is taken
+    /// on trust: only their headers would tell, and the index is there to spare them. In the index of
+    /// another log, whose timestamps and offsets happen to agree, an entry may be wrong about that.
     fn older_than(&self, timestamp: Timestamp) -> Result<u64> {
         let before = || self.with_indexes(|indexes| indexes.times.before(timestamp));
         let Some(entry) = before()? else { return Ok(self.base_offset) };

@@ -112,6 +112,10 @@ impl Look<'_> {
             if next.is_some_and(|next| next <= log_start) {
                 continue;
             }
+            if end.is_none() && base_offset > self.safe_end.max(log_start) {
+                // All that was safe is gone, and this does not follow from it.
+                break;
+            }
             if end.is_none() && base_offset > log_start {
                 // Nothing precedes it that a bridge could lead from: the log starts later.
                 self.rescue.lost.push(log_start..base_offset);
@@ -131,7 +135,8 @@ impl Look<'_> {
         Ok(self.rescue)
     }
 
-    /// Nothing is left but the knowledge of how far the log went: it goes on there.
+    /// Nothing that counts is left but the knowledge of how far the log went: it goes on there. What
+    /// comes later, above the watermark, is set aside as at every open.
     fn begin_anew(&mut self, log_start: u64) {
         let base_offset = self.safe_end.max(log_start);
         if log_start < base_offset {
@@ -199,9 +204,14 @@ impl Look<'_> {
             at = found;
         }
         push_intact(&mut pieces, path, start..at.file_position);
-        // Above the watermark a tail is the affair of every recovery.
-        let checked = at.base_offset < self.safe_end || at.base_offset == limit;
-        let rubbish = checked && scanner.content_end(at.file_position)?.is_some();
+        // Above the watermark a tail is the affair of every recovery, and so are the zeros in the
+        // segment that holds it. Segments before that one are not looked at by others than readers,
+        // to whom zeros are no batch.
+        let rubbish = if at.base_offset < self.safe_end || limit <= self.safe_end {
+            scanner.len() > at.file_position
+        } else {
+            at.base_offset == limit && scanner.content_end(at.file_position)?.is_some()
+        };
         Ok(Remains { pieces, end: at.base_offset, rubbish })
     }
 

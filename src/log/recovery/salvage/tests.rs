@@ -170,6 +170,39 @@ fn with_all_segments_gone_the_log_goes_on_where_it_ended() {
     assert_eq!((report.lost, report.log_end_offset), (vec![0..60], 60));
 }
 
+/// What lies beyond a gap above the watermark is not the log's, whatever it is.
+#[test]
+fn with_all_safe_segments_gone_a_later_one_is_set_aside() {
+    for later in [&b"rubbish"[..], b""] {
+        let fixture = left_behind(config(WRITTEN), 6, 0);
+        fixture.fs.remove_file(&fixture.path(FIRST)).unwrap();
+        fixture.write("00000000000000000017.log", later);
+        let (records, report) = salvage(&fixture);
+        assert_eq!(records, []);
+        assert_eq!(report.lost, [0..6]);
+        assert_eq!((report.log_start_offset, report.log_end_offset), (6, 6));
+    }
+}
+
+/// Nobody would cut them off later: they lie before the watermark.
+#[test]
+fn zeros_behind_what_is_intact_are_no_obstacle_to_readers() {
+    let fixture = left_behind(config(WRITTEN), 6, 0);
+    let bytes = fixture.bytes(FIRST);
+    let start = boundaries(&bytes)[3];
+    // Of the batch's base offset only zeros are left.
+    fixture.write(FIRST, &bytes[..start + 7]);
+    let (records, report) = salvage(&fixture);
+    assert_eq!((records, report.lost), (numbers(0..3), vec![3..6]));
+
+    let fixture = left_behind(small(WRITTEN), 60, 0);
+    let longer = [&fixture.bytes(FIRST)[..], &[0; 100]].concat();
+    fixture.write(FIRST, &longer);
+    let (records, report) = salvage(&fixture);
+    assert_eq!((records, report.lost), (numbers(0..60), vec![]));
+    assert_eq!(report.originals.len(), 1);
+}
+
 #[test]
 fn a_checkpoint_of_another_log_is_replaced() {
     let fixture = left_behind(config(WRITTEN), 9, 0);

@@ -1,11 +1,20 @@
 //! Ways in for the fuzz targets of `fuzz/`; compiled only with `--cfg fuzzing`.
 //!
-//! Each takes arbitrary bytes and checks what must hold for any bytes whatever (contract, clauses
-//! 12, 20 to 22): no panic, no hang, no memory beyond the limits, and what was accepted once is
-//! accepted again.
+//! One function for each target. Each takes arbitrary bytes and checks what must hold for any bytes
+//! whatever (contract, clauses 12, 20 to 22): no panic, no hang, no memory beyond the limits, and
+//! what was accepted once is accepted again.
+
+#![allow(clippy::missing_panics_doc)] // to panic is how they tell
+
+mod directory;
+mod input;
+mod ops;
 
 use std::path::Path;
 use std::sync::Arc;
+
+pub use self::directory::directory;
+pub use self::ops::ops;
 
 use crate::broker::Broker;
 use crate::broker::config::BrokerBuilder;
@@ -16,6 +25,7 @@ use crate::log::config::TopicConfig;
 use crate::record::Record;
 use crate::record::batch::{BATCH_OVERHEAD, check_batches};
 use crate::record::checksum::crc32c;
+use crate::topic::kafka_files::PARTITION_METADATA_FILE;
 use crate::topic::log_manager::CLEAN_SHUTDOWN_FILE;
 use crate::topic::registry::REGISTRY_FILE;
 
@@ -62,17 +72,42 @@ fn with_checksum(bytes: &[u8]) -> Vec<u8> {
     batch
 }
 
-/// Bytes as one of our own files; the first byte says as which.
+/// Bytes as one of our own files; the first byte says as which, and whether what a checksum would keep
+/// a fuzzer away from is put right.
 pub fn control_files(bytes: &[u8]) {
-    let Some((which, content)) = bytes.split_first() else { return };
+    let Some((how, content)) = bytes.split_first() else { return };
     let (fs, root) = partition();
-    let path = match which % 3 {
-        0 => root.join(REGISTRY_FILE),
-        1 => root.join("t-0").join(WATERMARK_FILE),
-        _ => root.join(CLEAN_SHUTDOWN_FILE),
+    let partition = root.join("t-0");
+    let (path, mended) = match how % 3 {
+        0 => {
+            // It says which topic the partition is of, and ids are made anew each time.
+            fs.remove_file(&partition.join(PARTITION_METADATA_FILE)).expect("it was just made");
+            (root.join(REGISTRY_FILE), registry_with_checksum(content))
+        }
+        1 => (partition.join(WATERMARK_FILE), checkpoint_with_checksums(content)),
+        _ => (root.join(CLEAN_SHUTDOWN_FILE), content.to_vec()),
     };
-    replace(&*fs, &path, content);
+    replace(&*fs, &path, if how & 0x80 == 0 { content } else { &mended });
     open_and_use(&fs, &root);
+}
+
+/// The bytes as the lines of a registry, with the one that is their checksum.
+fn registry_with_checksum(lines: &[u8]) -> Vec<u8> {
+    let crc = crc32fast::hash(lines);
+    [lines, format!("crc32 {crc:08x}\n").as_bytes()].concat()
+}
+
+/// The bytes as the slots of a checkpoint, each with the right checksum.
+fn checkpoint_with_checksums(slots: &[u8]) -> Vec<u8> {
+    const BLOCK_LEN: usize = 4096;
+    const CRC: std::ops::Range<usize> = 8..12;
+    const BODY_END: usize = 56;
+    let mut slots = slots.to_vec();
+    for slot in slots.chunks_mut(BLOCK_LEN).filter(|slot| slot.len() >= BODY_END) {
+        let crc = crc32fast::hash(&slot[CRC.end..BODY_END]);
+        slot[CRC].copy_from_slice(&crc.to_be_bytes());
+    }
+    slots
 }
 
 /// A directory with a topic `t` of one partition, which holds two records and was closed in order.
@@ -103,6 +138,10 @@ fn open_and_use(fs: &Arc<MemoryFileSystem>, root: &Path) {
     let Ok(broker) = open(fs) else { return };
     assert_eq!(broker.directory(), root);
     let Ok(log) = broker.topic("t").and_then(|topic| topic.partition(0)) else { return };
+    if log.topic().config().max_bytes.is_some() {
+        // It might have to wait for room, for a minute.
+        return;
+    }
     let report = broker.verify().expect("damage is no error here");
     let end = log.log_end_offset();
     if log.append(&[Record::new("three")]).is_err() {
