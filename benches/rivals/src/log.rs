@@ -5,8 +5,8 @@ use std::path::Path;
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// Called with each value that is read.
-pub(crate) type Visit<'a> = dyn FnMut(&[u8]) + 'a;
+/// Called with each value that is read; reading ends with its first error.
+pub(crate) type Visit<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 
 /// When an append may return.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -52,7 +52,7 @@ fn run() -> Result<()> {
         None => tempfile::tempdir()?,
     };
     tell_walrus(&root);
-    let (time, records_max) = if arguments.quick { (120, 200_000) } else { (1_000, 1_000_000) };
+    let (time, records_max) = if arguments.quick { (120, 200_000) } else { (700, 1_000_000) };
     let plan = Plan {
         root: root.path().to_owned(),
         time: Duration::from_millis(time),

@@ -94,6 +94,15 @@ impl Counts {
     }
 }
 
+/// How far a reading came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// To the end of the log.
+    Reached,
+    /// As far as the time allowed.
+    OutOfTime,
+}
+
 /// Checks values that come back in the order of their offsets.
 pub(crate) struct InOrder<'a> {
     values: &'a Values,
@@ -113,16 +122,15 @@ impl<'a> InOrder<'a> {
         self.seen += 1;
     }
 
-    /// What is wrong, when `expected` records were appended.
-    pub(crate) fn fault(&self, expected: u64) -> Option<String> {
-        match self.first_wrong {
-            _ if self.seen < expected => {
-                Some(format!("LOST {} of {expected} records", expected - self.seen))
-            }
-            _ if self.seen > expected => Some(format!("{} records too many", self.seen - expected)),
-            Some(offset) => Some(format!("WRONG from record {offset} on")),
-            None => None,
-        }
+    /// How many came back.
+    pub(crate) fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// What is wrong, when `expected` records were appended and the reading ended at `end`.
+    pub(crate) fn fault(&self, expected: u64, end: End) -> Option<String> {
+        let wrong = self.first_wrong.map(|offset| format!("WRONG from record {offset} on"));
+        wrong.or_else(|| fault_of_count(self.seen, expected, end))
     }
 }
 
@@ -145,15 +153,23 @@ impl<'a> AnyOrder<'a> {
         }
     }
 
-    /// What is wrong, when `expected` was appended.
-    pub(crate) fn fault(&self, expected: &Counts) -> Option<String> {
-        let (seen, appended) = (self.counts.total() + self.unknown, expected.total());
-        if seen < appended {
-            Some(format!("LOST {} of {appended} records", appended - seen))
-        } else if seen > appended {
-            Some(format!("{} records too many", seen - appended))
-        } else {
-            (self.counts != *expected).then(|| "records CHANGED".to_owned())
-        }
+    /// What is wrong, when `expected` was appended and the reading ended at `end`.
+    pub(crate) fn fault(&self, expected: &Counts, end: End) -> Option<String> {
+        let seen = self.counts.total() + self.unknown;
+        fault_of_count(seen, expected.total(), end).or_else(|| {
+            (end == End::Reached && self.counts != *expected).then(|| "records CHANGED".to_owned())
+        })
+    }
+}
+
+fn fault_of_count(seen: u64, expected: u64, end: End) -> Option<String> {
+    if end == End::OutOfTime {
+        Some(format!("out of time after reading {seen} of {expected} records"))
+    } else if seen < expected {
+        Some(format!("LOST {} of {expected} records", expected - seen))
+    } else if seen > expected {
+        Some(format!("{} records too many", seen - expected))
+    } else {
+        None
     }
 }

@@ -8,10 +8,13 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use crate::log::{Contender, Durability, Log, RandomReads, Result};
-use crate::values::{AnyOrder, BATCH_MAX, Counts, InOrder, VALUE_BYTES, Values};
+use crate::values::{AnyOrder, BATCH_MAX, Counts, End, InOrder, VALUE_BYTES, Values};
 
 /// How many threads append at once in [`Workload::AppendSyncedThreads`].
 pub(crate) const THREADS: usize = 8;
+
+/// Reading everything is given up after so many times the time of a workload.
+const PATIENCE: u32 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Workload {
@@ -157,9 +160,9 @@ impl Plan {
 
         let mut check = InOrder::new(&self.values);
         let started = Instant::now();
-        log.read_all(&mut |value| check.see(value))?;
-        read_all.rate = Some(rate(records, started.elapsed()));
-        read_all.fault = check.fault(records);
+        let end = self.read(&mut *log, |value| check.see(value))?;
+        read_all.rate = Some(rate(check.seen(), started.elapsed()));
+        read_all.fault = check.fault(records, end);
         log.close()
     }
 
@@ -178,8 +181,8 @@ impl Plan {
         log.close()?;
 
         let mut check = InOrder::new(&self.values);
-        self.reopen_and_read(contender, directory, durability, |value| check.see(value))?;
-        outcome.fault = check.fault(records);
+        let end = self.reopen_and_read(contender, directory, durability, |v| check.see(v))?;
+        outcome.fault = check.fault(records, end);
         Ok(())
     }
 
@@ -215,8 +218,9 @@ impl Plan {
             expected.add(&self.values.count(records));
         }
         let mut check = AnyOrder::new(&self.values);
-        self.reopen_and_read(contender, directory, Durability::Synced, |value| check.see(value))?;
-        outcome.fault = check.fault(&expected);
+        let synced = Durability::Synced;
+        let end = self.reopen_and_read(contender, directory, synced, |v| check.see(v))?;
+        outcome.fault = check.fault(&expected, end);
         Ok(())
     }
 
@@ -246,6 +250,7 @@ impl Plan {
                 let offset = random % records;
                 log.read_at(offset, &mut |value| {
                     right += u64::from(value == self.values.at(offset));
+                    Ok(())
                 })?;
                 reads += 1;
             }
@@ -260,12 +265,32 @@ impl Plan {
         contender: &Contender,
         directory: &Path,
         durability: Durability,
-        mut see: impl FnMut(&[u8]),
-    ) -> Result<()> {
+        see: impl FnMut(&[u8]),
+    ) -> Result<End> {
         let mut log = (contender.open)(directory, durability)
             .map_err(|error| format!("opening again: {error}"))?;
-        log.read_all(&mut see)?;
-        log.close()
+        let end = self.read(&mut *log, see)?;
+        log.close()?;
+        Ok(end)
+    }
+
+    /// Reads everything, or until the patience is at its end.
+    fn read(&self, log: &mut dyn Log, mut see: impl FnMut(&[u8])) -> Result<End> {
+        let started = Instant::now();
+        let mut seen = 0_u64;
+        let result = log.read_all(&mut |value| {
+            see(value);
+            seen += 1;
+            if seen.is_multiple_of(64) && started.elapsed() > PATIENCE * self.time {
+                return Err(OutOfTime.into());
+            }
+            Ok(())
+        });
+        match result {
+            Ok(()) => Ok(End::Reached),
+            Err(error) if error.is::<OutOfTime>() => Ok(End::OutOfTime),
+            Err(error) => Err(error),
+        }
     }
 
     /// How often the disk itself can do what W3 asks for: a write over space that was written
@@ -287,6 +312,18 @@ impl Plan {
             syncs += 1;
         }
         rate(syncs, started.elapsed())
+    }
+}
+
+/// Ends a reading that takes too long.
+#[derive(Debug)]
+struct OutOfTime;
+
+impl std::error::Error for OutOfTime {}
+
+impl std::fmt::Display for OutOfTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("out of time")
     }
 }
 

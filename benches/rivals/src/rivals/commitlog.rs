@@ -52,7 +52,7 @@ impl Log for Commitlog {
 
     fn read_at(&mut self, offset: u64, visit: &mut Visit<'_>) -> Result<()> {
         let messages = self.log().read(offset, ReadLimit::max_bytes(ONE_MESSAGE))?;
-        messages.iter().for_each(|message| visit(message.payload()));
+        messages.iter().try_for_each(|message| visit(message.payload()))?;
         Ok(())
     }
 
@@ -64,7 +64,7 @@ impl Log for Commitlog {
                 return Ok(());
             }
             offset += messages.len() as u64;
-            messages.iter().for_each(|message| visit(message.payload()));
+            messages.iter().try_for_each(|message| visit(message.payload()))?;
         }
     }
 

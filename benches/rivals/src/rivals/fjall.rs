@@ -49,14 +49,14 @@ impl Log for Fjall {
 
     fn read_at(&mut self, offset: u64, visit: &mut Visit<'_>) -> Result<()> {
         if let Some(value) = self.records.get(offset.to_be_bytes())? {
-            visit(&value);
+            visit(&value)?;
         }
         Ok(())
     }
 
     fn read_all(&mut self, visit: &mut Visit<'_>) -> Result<()> {
         for record in self.records.iter() {
-            visit(&record.value()?);
+            visit(&record.value()?)?;
         }
         Ok(())
     }

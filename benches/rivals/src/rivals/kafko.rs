@@ -14,8 +14,8 @@ pub(super) const CONTENDER: Contender = Contender {
     open,
     written: "a task writes",
     synced: "a task writes; Partition::sync after each append",
-    reads: "a task reads",
-    random_reads: RandomReads::Possible("a task reads"),
+    reads: "reads the rest of the segment for each record",
+    random_reads: RandomReads::Possible("reads the rest of the segment for each record"),
 };
 
 const TOPIC: &str = "t";
@@ -66,7 +66,7 @@ impl Log for Kafko {
 
     fn read_at(&mut self, offset: u64, visit: &mut Visit<'_>) -> Result<()> {
         if let Some(record) = self.runtime.block_on(self.partition().read_record_at(offset))? {
-            visit(record.value());
+            visit(record.value())?;
         }
         Ok(())
     }
@@ -76,7 +76,7 @@ impl Log for Kafko {
             let mut consumer = self.broker.consumer_for(TOPIC).await?;
             consumer.seek_all(0);
             for _ in 0..self.partition().high_water_mark() {
-                visit(consumer.next_record().await?.value());
+                visit(consumer.next_record().await?.value())?;
             }
             Ok(())
         })

@@ -60,7 +60,7 @@ impl Log for Merkql {
     fn read_at(&mut self, offset: u64, visit: &mut Visit<'_>) -> Result<()> {
         let partition = self.partition.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(record) = partition.read(offset)? {
-            visit(record.value.as_bytes());
+            visit(record.value.as_bytes())?;
         }
         Ok(())
     }
@@ -69,7 +69,7 @@ impl Log for Merkql {
         let partition = self.partition.read().unwrap_or_else(PoisonError::into_inner);
         for from in (0..partition.next_offset()).step_by(READ_RECORDS as usize) {
             for record in partition.read_range(from, from + READ_RECORDS)? {
-                visit(record.value.as_bytes());
+                visit(record.value.as_bytes())?;
             }
         }
         Ok(())

@@ -73,7 +73,7 @@ impl Log for Okaywal {
         let mut reader = self.log()?.read_at(position)?;
         reader.read_to_end(&mut value)?;
         if reader.crc_is_valid()? {
-            visit(&value);
+            visit(&value)?;
         }
         Ok(())
     }
@@ -85,8 +85,7 @@ impl Log for Okaywal {
             log.shutdown()?;
             self.log = Some(recover(&self.directory, &self.recovered)?);
         }
-        self.recovered.lock().iter().for_each(|value| visit(value));
-        Ok(())
+        self.recovered.lock().iter().try_for_each(|value| visit(value))
     }
 
     fn close(self: Box<Self>) -> Result<()> {

@@ -74,7 +74,7 @@ impl Log for RaftEngine {
 
     fn read_at(&mut self, offset: u64, visit: &mut Visit<'_>) -> Result<()> {
         if let Some(entry) = self.engine.get_entry::<Indexed>(GROUP, offset)? {
-            visit(entry.get_string_value());
+            visit(entry.get_string_value())?;
         }
         Ok(())
     }
@@ -86,7 +86,7 @@ impl Log for RaftEngine {
             entries.clear();
             let to = end.min(from + READ_ENTRIES);
             self.engine.fetch_entries_to::<Indexed>(GROUP, from, to, None, &mut entries)?;
-            entries.iter().for_each(|entry| visit(entry.get_string_value()));
+            entries.iter().try_for_each(|entry| visit(entry.get_string_value()))?;
         }
         Ok(())
     }

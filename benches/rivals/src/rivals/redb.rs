@@ -50,14 +50,14 @@ impl Log for Redb {
     fn read_at(&mut self, offset: u64, visit: &mut Visit<'_>) -> Result<()> {
         let table = self.database.begin_read()?.open_table(RECORDS)?;
         if let Some(value) = table.get(offset)? {
-            visit(value.value());
+            visit(value.value())?;
         }
         Ok(())
     }
 
     fn read_all(&mut self, visit: &mut Visit<'_>) -> Result<()> {
         for record in self.database.begin_read()?.open_table(RECORDS)?.iter()? {
-            visit(record?.1.value());
+            visit(record?.1.value())?;
         }
         Ok(())
     }

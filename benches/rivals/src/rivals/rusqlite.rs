@@ -63,7 +63,7 @@ impl Log for Sqlite {
         // SQLite counts from 1.
         let mut rows = select.query([offset as i64 + 1])?;
         if let Some(row) = rows.next()? {
-            visit(row.get_ref(0)?.as_blob()?);
+            visit(row.get_ref(0)?.as_blob()?)?;
         }
         Ok(())
     }
@@ -73,7 +73,7 @@ impl Log for Sqlite {
             self.connection().prepare_cached("SELECT value FROM records ORDER BY number")?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
-            visit(row.get_ref(0)?.as_blob()?);
+            visit(row.get_ref(0)?.as_blob()?)?;
         }
         Ok(())
     }

@@ -53,7 +53,7 @@ impl Log for Sapwood {
     fn read_at(&mut self, offset: u64, visit: &mut Visit<'_>) -> Result<()> {
         self.one.seek(&TopicPartition::new(TOPIC, 0), offset)?;
         for record in &self.one.poll(Duration::ZERO)? {
-            visit(record.value().unwrap_or_default());
+            visit(record.value().unwrap_or_default())?;
         }
         Ok(())
     }
@@ -64,7 +64,7 @@ impl Log for Sapwood {
         consumer.seek_to_beginning();
         while consumer.position(&of)? < self.partition.high_watermark() {
             for record in &consumer.poll(Duration::from_secs(1))? {
-                visit(record.value().unwrap_or_default());
+                visit(record.value().unwrap_or_default())?;
             }
         }
         Ok(())

@@ -47,14 +47,14 @@ impl Log for Sled {
 
     fn read_at(&mut self, offset: u64, visit: &mut Visit<'_>) -> Result<()> {
         if let Some(value) = self.database.get(offset.to_be_bytes())? {
-            visit(&value);
+            visit(&value)?;
         }
         Ok(())
     }
 
     fn read_all(&mut self, visit: &mut Visit<'_>) -> Result<()> {
         for record in self.database.iter() {
-            visit(&record?.1);
+            visit(&record?.1)?;
         }
         Ok(())
     }

@@ -53,7 +53,7 @@ impl Log for Walrus {
             if entries.is_empty() {
                 return Ok(());
             }
-            entries.iter().for_each(|entry| visit(&entry.data));
+            entries.iter().try_for_each(|entry| visit(&entry.data))?;
         }
     }
 
