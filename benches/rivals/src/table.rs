@@ -68,6 +68,7 @@ fn significant(factor: f64) -> String {
         1.0.. => format!("{factor:.1}"),
         0.1.. => format!("{factor:.2}"),
         0.01.. => format!("{factor:.3}"),
-        _ => format!("{factor:.4}"),
+        0.001.. => format!("{factor:.4}"),
+        _ => format!("{factor:.6}"),
     }
 }

@@ -81,6 +81,14 @@ pub(crate) struct Outcome {
     pub(crate) fault: Option<String>,
 }
 
+/// What one contender did in one round.
+pub(crate) struct Round {
+    /// In the order of [`Workload::ALL`].
+    pub(crate) outcomes: [Outcome; 6],
+    /// What the disk itself did in a second at that time; see [`Plan::bare_syncs`].
+    pub(crate) bare_syncs: f64,
+}
+
 /// How much is done in a round.
 pub(crate) struct Plan {
     /// Everything happens in directories under this one.
@@ -93,9 +101,9 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// All workloads for one contender, in the order of [`Workload::ALL`]. Every group of them has a
+    /// All workloads for one contender. Every group of them has a
     /// new directory, which is removed afterwards.
-    pub(crate) fn round(&self, contender: &Contender, round: usize) -> [Outcome; 6] {
+    pub(crate) fn round(&self, contender: &Contender, round: usize) -> Round {
         let [mut w1, mut w2, mut w3, mut w4, mut w5, mut w6] = <[Outcome; 6]>::default();
         let written = Durability::Written;
         let synced = Durability::Synced;
@@ -105,13 +113,14 @@ impl Plan {
         self.in_directory(contender, round, "singly", [&mut w2], |at, [out]| {
             self.singly(contender, at, written, 64, out)
         });
+        let bare_syncs = self.bare_syncs();
         self.in_directory(contender, round, "synced", [&mut w3], |at, [out]| {
             self.singly(contender, at, synced, 1, out)
         });
         self.in_directory(contender, round, "threads", [&mut w4], |at, [out]| {
             self.threads(contender, at, out)
         });
-        [w1, w2, w3, w4, w5, w6]
+        Round { outcomes: [w1, w2, w3, w4, w5, w6], bare_syncs }
     }
 
     /// Runs `work` in a new directory; what goes wrong there is the fault of whatever has no rate.
@@ -295,7 +304,7 @@ impl Plan {
 
     /// How often the disk itself can do what W3 asks for: a write over space that was written
     /// before, and `fdatasync`.
-    pub(crate) fn bare_syncs(&self) -> f64 {
+    fn bare_syncs(&self) -> f64 {
         const SPACE: usize = 1 << 20;
         let path = self.root.join("bare");
         let file = fs::File::create(&path).expect("the directory can be written to");
@@ -305,7 +314,7 @@ impl Plan {
         let mut places = (0..=SPACE - VALUE_BYTES).step_by(VALUE_BYTES).cycle();
         let started = Instant::now();
         let mut syncs = 0;
-        while started.elapsed() < self.time / 2 {
+        while started.elapsed() < self.time / 4 {
             let at = places.next().expect("the places never end") as u64;
             file.write_all_at(&record, at).expect("the disk can write");
             file.sync_data().expect("the disk can sync");

@@ -12,8 +12,8 @@ use crate::log::{Contender, Durability, Log, RandomReads, Result, Visit};
 pub(super) const CONTENDER: Contender = Contender {
     name: "kafko",
     open,
-    written: "a task writes",
-    synced: "a task writes; Partition::sync after each append",
+    written: "",
+    synced: "Partition::sync after each append",
     reads: "reads the rest of the segment for each record",
     random_reads: RandomReads::Possible("reads the rest of the segment for each record"),
 };
