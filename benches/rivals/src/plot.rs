@@ -41,7 +41,8 @@ pub(crate) fn write(path: &Path, tables: &[Table]) -> Result<(), Box<dyn Error +
         .configure_mesh()
         .disable_x_mesh()
         .disable_x_axis()
-        .y_label_formatter(&|factor| format!("{factor} x"))
+        // Powers of ten are not exact, and shown in fewer digits they are.
+        .y_label_formatter(&|factor| format!("{} x", *factor as f32))
         .light_line_style(WHITE)
         .label_style(("sans-serif", 13))
         .draw()?;

@@ -45,7 +45,7 @@ fn open(directory: &Path, durability: Durability) -> Result<Box<dyn Log>> {
 
 impl Log for Sapwood {
     fn append(&self, values: &[&[u8]]) -> Result<()> {
-        let records: Vec<_> = values.iter().map(|value| Record::new(value)).collect();
+        let records: Vec<_> = values.iter().map(Record::new).collect();
         self.partition.append(&records)?;
         Ok(())
     }
