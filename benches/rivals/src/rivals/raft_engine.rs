@@ -12,7 +12,7 @@ pub(super) const CONTENDER: Contender = Contender {
     name: "raft-engine",
     open,
     written: "",
-    synced: "",
+    synced: "a Raft group has one writer at a time",
     reads: "",
     random_reads: RandomReads::Possible(""),
 };
