@@ -172,6 +172,7 @@ impl Deadline {
     }
 
     /// Never.
+    #[cfg(test)]
     pub(crate) const NEVER: Deadline = Deadline(None);
 
     /// The instant to hand to a condition variable; `None` waits without end.

@@ -24,7 +24,7 @@ fn partition(broker: &Broker) -> Partition {
 
 fn append_bytes(partition: &Partition, batch: &mut [u8]) {
     let batch = SealedBatch::new(batch).unwrap();
-    let appended = partition.append_sealed(batch, 0, NOW, Deadline::NEVER).unwrap();
+    let appended = partition.append_sealed(batch, 0, NOW, None).unwrap();
     partition.log().flush_to(appended.next_offset).unwrap();
 }
 

@@ -14,7 +14,7 @@ use crate::log::read::{Fetched, ReadCursor};
 use crate::record::batch::{BatchError, RecordBatch, RecordRef};
 use crate::record::builder::BatchBuilder;
 use crate::record::{Compression, Record};
-use crate::time::{Deadline, Timestamp};
+use crate::time::Timestamp;
 use crate::topic::{DECOMPRESSED_MAX, Partition};
 
 /// The internal topic of committed offsets, by Kafka's name.
@@ -142,7 +142,7 @@ impl OffsetStore {
         let count = usize::try_from(builder.record_count()).unwrap_or(usize::MAX);
         let batch = builder.sealed();
         let bytes = batch.size() as u64;
-        let appended = self.partition.append_sealed(batch, count, now, Deadline::NEVER)?;
+        let appended = self.partition.append_sealed(batch, count, now, None)?;
         Ok(Stored { appended, bytes })
     }
 

@@ -234,7 +234,7 @@ impl PartitionLog {
             flush: FlushQueue::new(parts.checkpoint.recovery_point),
             retention: Mutex::new(()),
             appender: Mutex::new(Appender {
-                config: parts.config,
+                config: Arc::new(TopicConfig::clone(&parts.config)),
                 writer: parts.writer,
                 sealed: Vec::new(),
                 new_names: false,
@@ -274,22 +274,23 @@ impl PartitionLog {
         self.segments.size()
     }
 
-    /// The settings in force.
+    /// The settings in force. They are this log's own, so that threads that append to different
+    /// partitions share nothing, not even a reference count.
     pub(crate) fn config(&self) -> Arc<TopicConfig> {
         Arc::clone(&self.appender.lock().config)
     }
 
     /// Changes the settings. They hold from the next append on; a stricter durability holds for
     /// what is in the log already too, once the following flush has returned.
-    pub(crate) fn set_config(&self, config: Arc<TopicConfig>) -> Result<()> {
+    pub(crate) fn set_config(&self, config: &TopicConfig) -> Result<()> {
         self.check_open()?;
-        let limits = writer_limits(&self.environment, &self.directory, &config);
+        let limits = writer_limits(&self.environment, &self.directory, config);
         {
             let mut appender = self.appender.lock();
             if let Some(writer) = &mut appender.writer {
                 writer.set_limits(limits);
             }
-            appender.config = config;
+            appender.config = Arc::new(config.clone());
         }
         self.flush()
     }

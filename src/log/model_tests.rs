@@ -201,9 +201,9 @@ impl Run {
 
     fn retain(&mut self, rule: impl Fn(TopicConfig) -> TopicConfig) {
         let settings = self.log.config();
-        self.log.set_config(Arc::new(rule(settings.as_ref().clone()))).unwrap();
+        self.log.set_config(&rule(settings.as_ref().clone())).unwrap();
         self.log.apply_retention(self.fixture.environment.clock.now(), None).unwrap();
-        self.log.set_config(settings).unwrap();
+        self.log.set_config(&settings).unwrap();
         self.model.visible = self.model.end();
         self.follow_log_start();
     }
@@ -219,7 +219,7 @@ impl Run {
         let durability = if fsync { Durability::Fsync } else { WRITTEN };
         let settings = self.log.config().as_ref().clone().durability(durability);
         self.fixture.config = Arc::new(settings);
-        self.log.set_config(Arc::clone(&self.fixture.config)).unwrap();
+        self.log.set_config(&self.fixture.config).unwrap();
         self.model.durability = durability;
         self.model.visible = self.model.end();
     }

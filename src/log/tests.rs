@@ -101,7 +101,7 @@ fn a_closed_log_answers_every_call_with_closed() {
     assert!(closed(log.read(0, None, 100).map(drop)));
     assert!(closed(log.delete_records(1).map(drop)));
     assert!(closed(log.offset_for_timestamp(NOW, 100).map(drop)));
-    assert!(closed(log.set_config(Arc::clone(&fixture.config))));
+    assert!(closed(log.set_config(&fixture.config)));
     assert!(closed(log.apply_retention(NOW, None).map(drop)));
 }
 
@@ -860,11 +860,11 @@ fn a_stricter_durability_holds_for_what_is_there_already() {
     let log = fixture.open();
     append_numbers(&log, 0..3);
     let strict = Arc::new(config(Durability::Fsync).segment_bytes(2_000_000));
-    log.set_config(Arc::clone(&strict)).unwrap();
+    log.set_config(&strict).unwrap();
     assert_eq!((log.recovery_point(), log.config()), (3, strict));
     append_numbers(&log, 3..4);
     assert_eq!(log.ends().high_watermark(), 3);
-    log.set_config(Arc::new(config(WRITTEN))).unwrap();
+    log.set_config(&config(WRITTEN)).unwrap();
     assert_eq!(log.ends().high_watermark(), 4);
     append_numbers(&log, 4..5);
     assert_eq!(read_all(&log), numbers(0..5));
@@ -878,7 +878,7 @@ fn a_smaller_segment_size_holds_from_the_next_append_on() {
             let log = fixture.open();
             append_numbers(&log, 0..50);
             let settings = small_segments(log.config().as_ref().clone());
-            log.set_config(Arc::new(settings)).unwrap();
+            log.set_config(&settings).unwrap();
             append_numbers(&log, 50..100);
             log.flush().unwrap();
             assert!(fixture.segments().len() > 3);
@@ -974,7 +974,7 @@ fn readers_writers_flushes_retention_and_settings_do_not_disturb_each_other() {
                 while !done.load(Ordering::Acquire) {
                     for durability in [Durability::Fsync, WRITTEN] {
                         let settings = log.config().as_ref().clone().durability(durability);
-                        log.set_config(Arc::new(settings)).unwrap();
+                        log.set_config(&settings).unwrap();
                     }
                 }
             });

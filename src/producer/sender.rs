@@ -147,19 +147,17 @@ impl Accumulator {
 
     fn seal_and_append(&self, open: &mut OpenBatch, patience: &Patience) -> TurnEnd {
         let partition = &open.batch.partition;
-        let config = partition.topic().shared_config();
+        let config = partition.log().config();
         let compression = config.compression.unwrap_or(self.config.compression);
         if let Err(error) = open.builder.seal(compression) {
             return failed(partition.invalid(&error.to_string()));
         }
         let record_count = usize::try_from(open.builder.record_count()).unwrap_or(usize::MAX);
-        let deadline = match config.max_bytes {
-            None => Deadline::NEVER,
-            Some(_) => patience.deadline().unwrap_or_else(|| Deadline::after(Duration::ZERO)),
-        };
+        let deadline = || patience.deadline().unwrap_or_else(|| Deadline::after(Duration::ZERO));
+        let room = config.max_bytes.map(|_| deadline());
         let now = self.broker.clock().now();
         let sealed = open.builder.sealed();
-        match partition.append_sealed(sealed, record_count, now, deadline) {
+        match partition.append_sealed(sealed, record_count, now, room) {
             Ok(appended) => TurnEnd::Answered(Outcome::Written(appended)),
             Err(Error::TopicFull { .. })
                 if config.when_full == WhenFull::Block && self.may_wait_on(open, patience) =>

@@ -290,18 +290,15 @@ impl Partition {
     /// [`Error::InvalidState`] for an internal topic, [`Error::ReadOnly`], and [`Error::Closed`].
     pub fn append(&self, records: &[Record<'_>]) -> Result<RecordMetadata> {
         self.check_not_internal()?;
-        let config = self.topic.shared_config();
+        let config = self.log.config();
         let now = self.topic.environment().clock.now();
         SCRATCH.with_borrow_mut(|builder| {
             builder.clear();
             // Only a capped topic ever waits: no other append has to read this clock.
-            let deadline = match config.max_bytes {
-                Some(_) => Deadline::after(room::BLOCK_MAX),
-                None => Deadline::NEVER,
-            };
+            let room = config.max_bytes.map(|_| Deadline::after(room::BLOCK_MAX));
             let appended = self
                 .encode(builder, records, now, &config)
-                .and_then(|()| self.append_sealed(builder.sealed(), records.len(), now, deadline));
+                .and_then(|()| self.append_sealed(builder.sealed(), records.len(), now, room));
             if builder.size() > SCRATCH_LEN_MAX {
                 *builder = BatchBuilder::new();
             }
@@ -344,23 +341,21 @@ impl Partition {
         }
     }
 
-    /// Appends a sealed batch once the topic has room for it. Does not wait for any sync.
+    /// Appends a sealed batch, once the topic has room for it if it is capped: waits for that until
+    /// the deadline. Does not wait for any sync.
     pub(crate) fn append_sealed(
         &self,
         batch: SealedBatch<'_>,
         record_count: usize,
         now: Timestamp,
-        deadline: Deadline,
+        room: Option<Deadline>,
     ) -> Result<Appended> {
         let size = batch.size() as u64;
-        let appended = match self.topic.shared_config().max_bytes {
+        let appended = match room {
             None => self.log.append(batch, now),
-            Some(_) => self.append_within_limit(size, deadline, || self.log.append(batch, now)),
+            Some(until) => self.append_within_limit(size, until, || self.log.append(batch, now)),
         }?;
-        let metrics = &self.topic.environment().metrics;
-        metrics.batches_appended.increment();
-        metrics.records_appended.add(record_count as u64);
-        metrics.bytes_appended.add(size);
+        self.topic.environment().metrics.appends.add(record_count as u64, size);
         Ok(appended)
     }
 

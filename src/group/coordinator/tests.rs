@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::record::builder::BatchBuilder;
 use crate::record::{Compression, Record};
 use crate::segment::records_file::ReadMode;
-use crate::time::{Deadline, ManualClock};
+use crate::time::ManualClock;
 
 const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -340,7 +340,7 @@ fn records_that_break_their_schema_are_an_error_and_not_a_fresh_start() {
         batch.append(&Record::new(&value).key(&key), T0).unwrap();
         batch.seal(Compression::None).unwrap();
         let partition = store(&groups).partition();
-        partition.append_sealed(batch.sealed(), 1, T0, Deadline::NEVER).unwrap();
+        partition.append_sealed(batch.sealed(), 1, T0, None).unwrap();
         drop(groups);
         match GroupCoordinator::open(&manager(&fs)).unwrap_err() {
             Error::UnsupportedFormat { .. } => assert_eq!(value, future),

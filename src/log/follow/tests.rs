@@ -164,7 +164,7 @@ fn a_follower_writes_nothing_and_refuses_what_would() {
         assert!(refused(follower.delete_records(3).map(drop)));
         assert!(refused(follower.apply_retention(NOW, None).map(drop)));
         assert!(refused(follower.drop_oldest_segment().map(drop)));
-        assert!(refused(follower.set_config(Arc::clone(&fixture.config))));
+        assert!(refused(follower.set_config(&fixture.config)));
         follower.flush_if_due(Duration::ZERO).unwrap();
         follower.fence();
         follower.close().unwrap();

@@ -195,11 +195,7 @@ impl LogManager {
         topic.set_config(Arc::clone(&config));
         let for_logs = config_for_logs(&config);
         // One that has failed does not keep the others from their settings.
-        let set = topic
-            .logs()
-            .iter()
-            .map(|log| log.set_config(Arc::clone(&for_logs)))
-            .collect::<Vec<_>>();
+        let set = topic.logs().iter().map(|log| log.set_config(&for_logs)).collect::<Vec<_>>();
         set.into_iter().collect()
     }
 
