@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::consumer::records::{Run, has_records};
 use crate::error::{Corruption, Error, Result};
 use crate::log::read::{Fetched, ReadCursor};
-use crate::record::batch::{BatchError, RecordBatch, Records, RecordsProgress};
+use crate::record::batch::{BatchError, RecordBatch, RecordsProgress};
 use crate::segment::records_file::Chunk;
 use crate::topic::{DECOMPRESSED_MAX, Partition};
 
@@ -143,11 +143,11 @@ impl Buffered {
             None => None,
         };
         let payload = decompressed.as_ref().map_or(batch.payload(), |payload| payload.as_slice());
-        let records = batch.iter_payload(payload);
-        let mut records = match self.progress {
-            Some(progress) => records.resume(progress),
-            None => skip_to(records, position).map_err(damaged)?,
-        };
+        let mut records = batch.iter_payload(payload);
+        match self.progress {
+            Some(progress) => records = records.resume(progress),
+            None => records.skip_to(position).map_err(damaged)?,
+        }
         let start = records.progress();
         let checked = records.check(limit).map_err(damaged)?;
         let (count, mut next_position) = checked.unwrap_or((0, position));
@@ -167,17 +167,6 @@ impl Buffered {
         self.at += batch.size();
         self.progress = None;
         self.decompressed = None;
-    }
-}
-
-/// The records from an offset on.
-fn skip_to(mut records: Records<'_>, position: u64) -> Result<Records<'_>, BatchError> {
-    loop {
-        let here = records.clone();
-        match records.next().transpose()? {
-            Some(record) if record.offset() < position => {}
-            _ => return Ok(here),
-        }
     }
 }
 

@@ -210,6 +210,22 @@ impl<'p> Records<'p> {
         Ok((count > 0).then_some((count, next_offset)))
     }
 
+    /// Passes the records before an offset, and checks them.
+    pub(crate) fn skip_to(&mut self, offset: u64) -> Result<(), BatchError> {
+        while self.left > 0 {
+            let before = (self.rest, self.offset_delta_min);
+            match self.read() {
+                Ok(record) if record.offset < offset => self.left -= 1,
+                Ok(_) => {
+                    (self.rest, self.offset_delta_min) = before;
+                    break;
+                }
+                Err(reason) => return Err(self.fail(reason)),
+            }
+        }
+        Ok(())
+    }
+
     /// Checks that nothing comes after the last record.
     pub(crate) fn check_end(&mut self) -> Result<(), BatchError> {
         debug_assert_eq!(self.left, 0);
