@@ -84,8 +84,8 @@ impl Fetcher {
         Ok(records)
     }
 
-    /// How much is read of a partition at a time, at most. What all of them together hold back is bounded by
-    /// the bytes that one poll may return, as long as a batch is not larger than that.
+    /// How much is read of a partition at a time, at most. What all of them together hold back is
+    /// bounded by the bytes that one poll may return, as long as a batch is not larger than that.
     fn read_len(&self, partitions: usize) -> usize {
         let share = self.fetch_max_bytes / partitions.max(1);
         self.max_partition_fetch_bytes.min(share).max(1)

@@ -225,7 +225,9 @@ impl Producer {
     /// Blocks when [`buffer_memory`](ProducerBuilder::buffer_memory) is used up: then this thread
     /// writes open batches itself, the oldest first, and waits for other threads that write, at
     /// most [`max_block`](ProducerBuilder::max_block). It also waits its turn when it has filled a
-    /// batch while another thread is writing to the same partition.
+    /// batch while another thread is writing to the same partition. Under
+    /// [`Written`](crate::Durability::Written), whoever writes a batch waits for a sync if the disk
+    /// has not kept up with the flush interval.
     ///
     /// The record goes to the partition it names, or to the one that the
     /// [`Partitioner`] chooses. Without a timestamp it gets the time at which its batch was opened.
@@ -247,8 +249,9 @@ impl Producer {
 
     /// Sends a record if that needs no waiting, and gives it back otherwise.
     ///
-    /// It may write the batch that the record fills, but waits neither for memory nor for other
-    /// threads, nor for room in a topic.
+    /// It may write the batch that the record fills, and what [`send`](Self::send) says of a disk that
+    /// does not keep up holds for it too; but it waits neither for memory nor for other threads, nor
+    /// for room in a topic.
     ///
     /// ```
     /// use std::time::Duration;

@@ -278,7 +278,8 @@ impl Partition {
     /// When it returns the batch satisfies the topic's [`Durability`]: under
     /// [`Fsync`](Durability::Fsync) it is on disk, and one sync serves all threads that wait for
     /// one; under [`Written`](Durability::Written) the operating system has it. Blocks for the
-    /// write, for the sync, and on a full topic with [`WhenFull::Block`](crate::WhenFull::Block)
+    /// write, for the sync (under `Written` only where the disk has not kept up with the flush
+    /// interval), and on a full topic with [`WhenFull::Block`](crate::WhenFull::Block)
     /// for at most a minute.
     ///
     /// # Errors
