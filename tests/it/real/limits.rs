@@ -49,18 +49,19 @@ fn assert_passing(error: &Error) {
 
 fn assert_all_there(broker: &Broker, acknowledged: &BTreeMap<String, u64>) {
     assert!(broker.verify().unwrap().is_intact());
-    for (topic, count) in acknowledged {
-        let of = TopicPartition::new(topic.as_str(), 0);
-        let mut consumer = broker.consumer().assign([of]).unwrap();
-        let mut next = 0;
-        while next < *count {
-            let records = consumer.poll(Duration::ZERO).unwrap();
-            assert!(!records.is_empty(), "{topic}: {count} acknowledged, {next} found");
-            for record in &records {
-                assert_eq!(record.offset(), next);
-                assert_eq!(record.value(), Some(format!("{next:0300}").as_bytes()));
-                next += 1;
-            }
+    acknowledged.iter().for_each(|(topic, count)| assert_is_there(broker, topic, *count));
+}
+
+fn assert_is_there(broker: &Broker, topic: &str, count: u64) {
+    let mut consumer = broker.consumer().assign([TopicPartition::new(topic, 0)]).unwrap();
+    let mut next = 0;
+    while next < count {
+        let records = consumer.poll(Duration::ZERO).unwrap();
+        assert!(!records.is_empty(), "{topic}: {count} acknowledged, {next} found");
+        for record in &records {
+            assert_eq!(record.offset(), next);
+            assert_eq!(record.value(), Some(format!("{next:0300}").as_bytes()));
+            next += 1;
         }
     }
 }
@@ -148,15 +149,28 @@ fn take_address_space(but: usize) -> Vec<MmapMut> {
 }
 
 /// What the child does that takes all address space. What is left is for the heap, which ends the
-/// process when it gets nothing; a segment's window alone is larger.
+/// process when it gets nothing; the window of a large segment alone is larger.
 pub(super) fn starve(directory: &Path) {
     let broker = open(directory).unwrap();
     let logs = logs(&broker);
     let mut acknowledged = BTreeMap::new();
-    let mut refused = 0;
+    let (mut refused, mut windows_refused) = (0, 0);
     for round in 0..8 {
+        let written = Durability::Written { flush_interval: Duration::from_secs(1) };
+        let large = TopicConfig::default().durability(written);
+        let large = broker.create_topic(&format!("large-{round}"), large).unwrap();
+        let large = large.partition(0).unwrap();
+        // Its next windows are larger than the one it has now, which makes way for them.
+        (0..1_000).for_each(|_| append(&large, &mut acknowledged).unwrap());
         logs.iter().cycle().take(20).for_each(|log| append(log, &mut acknowledged).unwrap());
         let taken = take_address_space((300 << 10) * (1 + round));
+        for _ in 0..4_000 {
+            if let Err(error) = append(&large, &mut acknowledged) {
+                assert_passing(&error);
+                windows_refused += 1;
+                break;
+            }
+        }
         // Segments roll meanwhile.
         for log in logs.iter().cycle().take(60) {
             if let Err(error) = append(log, &mut acknowledged) {
@@ -170,14 +184,19 @@ pub(super) fn starve(directory: &Path) {
             assert_passing(&error);
             refused += 1;
         }
-        assert_all_there(&broker, &acknowledged);
+        for topic in ["fsync", "written"] {
+            assert_is_there(&broker, topic, acknowledged[topic]);
+        }
         drop(taken);
-        logs.iter().for_each(|log| append(log, &mut acknowledged).unwrap());
+        logs.iter().chain([&large]).for_each(|log| append(log, &mut acknowledged).unwrap());
+        assert_all_there(&broker, &acknowledged);
     }
+    assert!(windows_refused > 0, "there was space for every window");
     assert_all_there(&broker, &acknowledged);
     broker.close().unwrap();
     drop((logs, broker));
     assert_all_there(&open(directory).unwrap(), &acknowledged);
+    let refused = refused + windows_refused;
     println!("survived, {refused} calls were refused");
 }
 
