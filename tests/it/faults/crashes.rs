@@ -1,5 +1,6 @@
 //! A crash before every change (faults F2, F6, F13; clauses 1-6, 13, 14, 19, 24, 28).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use sapwood::{PowerLoss, SimulatedDisk, Verdict};
@@ -36,6 +37,7 @@ impl Recorder {
 /// What became of a crash, for those who count and those who repeat it.
 #[derive(Debug, Default)]
 pub(super) struct Explored {
+    sequences: usize,
     /// How many images were opened and judged.
     pub(super) images: u64,
     pub(super) wrong: Vec<String>,
@@ -59,6 +61,11 @@ impl Explored {
     pub(super) fn merge(&mut self, other: Explored) {
         self.images += other.images;
         self.wrong.extend(other.wrong);
+    }
+
+    fn tell(&self, of: usize) {
+        let (images, wrong) = (self.images, self.wrong.len());
+        println!("{} of {of} sequences, {images} images, {wrong} wrong", self.sequences);
     }
 
     fn assert_kept(&self, least: u64) {
@@ -165,26 +172,28 @@ pub(super) fn random_sequence(seed: u64, len: usize) -> Vec<Op> {
     (0..len).map(|_| next()).collect()
 }
 
-/// Explores many sequences, on as many threads as there are cores.
-pub(super) fn explore_all(cases: Vec<(Vec<Op>, bool)>, depth: Depth) -> Explored {
+/// Explores many sequences, on as many threads as there are cores. Says now and then how far it is,
+/// for the long sets go on for an hour.
+pub(super) fn explore_all(cases: &[(Vec<Op>, bool)], depth: Depth) -> Explored {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = cases.len().div_ceil(threads).max(1);
-    let mut explored = Explored::default();
-    std::thread::scope(|scope| {
-        let explore_share = |cases: &[(Vec<Op>, bool)]| {
-            let mut explored = Explored::default();
-            for (ops, mapped_tails) in cases {
-                explored.merge(explore(ops, *mapped_tails, depth));
+    let next = AtomicUsize::new(0);
+    let tell_every = (cases.len() / 50).max(1_000);
+    let all = Mutex::new(Explored::default());
+    let explore_some = || {
+        while let Some((ops, mapped_tails)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let explored = explore(ops, *mapped_tails, depth);
+            let mut all = all.lock().unwrap();
+            all.merge(explored);
+            all.sequences += 1;
+            if all.sequences % tell_every == 0 {
+                all.tell(cases.len());
             }
-            explored
-        };
-        let workers: Vec<_> =
-            cases.chunks(share).map(|cases| scope.spawn(move || explore_share(cases))).collect();
-        for worker in workers {
-            explored.merge(worker.join().expect("a worker has failed"));
         }
+    };
+    std::thread::scope(|scope| {
+        (0..threads).for_each(|_| drop(scope.spawn(explore_some)));
     });
-    explored
+    all.into_inner().unwrap()
 }
 
 #[test]
@@ -195,8 +204,8 @@ fn no_crash_in_any_short_sequence_of_operations_breaks_a_promise() {
         Depth { random: 1, recovery_every: 13 }
     };
     let short = (1..=sequence_len_max()).flat_map(sequences).zip(0..);
-    explore_all(short.map(|(ops, number)| (ops, number % 2 == 0)).collect(), depth)
-        .assert_kept(10_000);
+    let cases: Vec<_> = short.map(|(ops, number)| (ops, number % 2 == 0)).collect();
+    explore_all(&cases, depth).assert_kept(10_000);
 }
 
 #[test]
@@ -207,5 +216,6 @@ fn no_crash_in_a_long_sequence_of_operations_breaks_a_promise() {
         let len = 3 + usize::try_from(seed % 18).unwrap();
         (random_sequence(seed, len), seed.is_multiple_of(2))
     };
-    explore_all((0..count).map(case).collect(), depth).assert_kept(1_000);
+    let cases: Vec<_> = (0..count).map(case).collect();
+    explore_all(&cases, depth).assert_kept(1_000);
 }
