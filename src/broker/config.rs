@@ -17,6 +17,7 @@ use crate::fs::memory::MemoryFileSystem;
 use crate::fs::sim::SimulatedDisk;
 use crate::group::coordinator::GroupCoordinator;
 use crate::log::Environment;
+use crate::log::open_logs::OpenLogs;
 use crate::log::recovery::RecoveryMode;
 use crate::metrics::Metrics;
 use crate::segment::records_file::ReadMode;
@@ -25,6 +26,9 @@ use crate::topic::log_manager::{LogManager, OpenMode};
 
 /// How often retention is applied, as in Kafka: five minutes.
 const RETENTION_CHECK_INTERVAL: Duration = Duration::from_secs(300);
+
+/// A log that is appended to holds its segment and its checkpoint open.
+const FILES_PER_LOG: usize = 2;
 
 /// Settings of a [`Broker`], and the way to open it. See [`Broker::builder`].
 ///
@@ -51,6 +55,7 @@ pub struct BrokerBuilder {
     recovery_mode: RecoveryMode,
     background_thread: bool,
     retention_check_interval: Duration,
+    max_open_files: Option<usize>,
 }
 
 impl BrokerBuilder {
@@ -63,6 +68,7 @@ impl BrokerBuilder {
             recovery_mode: RecoveryMode::default(),
             background_thread: true,
             retention_check_interval: RETENTION_CHECK_INTERVAL,
+            max_open_files: None,
         }
     }
 
@@ -122,6 +128,20 @@ impl BrokerBuilder {
         self
     }
 
+    /// How many files the broker holds open from one append to the next. Default: half of what the
+    /// process may have open (`ulimit -n`) when the broker is opened.
+    ///
+    /// A partition that is appended to holds two files, and one more for each segment that has ended
+    /// and is not synced yet. Once there would be more than this, the partition that was appended to
+    /// least recently, or nearly so, is synced and its files are closed; reading it needs none, and
+    /// the next append opens them again. So there may be any number of partitions, but where more
+    /// than half this many are appended to in turn, appends wait for syncs and for opening files:
+    /// then raise the process's limit.
+    pub fn max_open_files(mut self, max_open_files: usize) -> Self {
+        self.max_open_files = Some(max_open_files);
+        self
+    }
+
     /// Opens the broker for writing. See [`Broker::open`].
     ///
     /// # Errors
@@ -150,11 +170,14 @@ impl BrokerBuilder {
         }
         // Whoever follows another process must not map a file that the other may cut at any time.
         let read_mode = if mode == OpenMode::ReadOnly { ReadMode::Copied } else { self.read_mode };
+        let open_files = self.max_open_files.unwrap_or_else(|| self.fs.open_files_max() / 2);
+        let open_logs = open_files / FILES_PER_LOG;
         let environment = Environment {
             fs: self.fs,
             clock: Arc::clone(&self.clock),
             metrics: Arc::new(Metrics::default()),
             read_mode,
+            open_logs: Arc::new(OpenLogs::new(open_logs)),
         };
         let found = LogManager::look(environment, self.directory, mode, self.recovery_mode)?;
         GroupCoordinator::check(&found)?;

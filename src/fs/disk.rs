@@ -22,6 +22,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statfs::{EXT4_SUPER_MAGIC, FsType, TMPFS_MAGIC, XFS_SUPER_MAGIC, statfs};
 
 use super::map::{MappedFile, MappedTail, WrittenEnd};
@@ -93,6 +94,12 @@ impl FileSystem for DiskFileSystem {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         Ok(Box::new(DiskLock::take(open_plain_file(&mut options, path)?)?))
+    }
+
+    fn open_files_max(&self) -> usize {
+        // Whoever cannot be asked gets what Linux gives by default.
+        let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _hard)| soft);
+        usize::try_from(soft).unwrap_or(usize::MAX)
     }
 
     fn tail_writes(&self, directory: &Path) -> TailWrites {

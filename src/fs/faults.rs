@@ -207,6 +207,10 @@ impl FileSystem for FailingFileSystem {
         self.below.lock(path)
     }
 
+    fn open_files_max(&self) -> usize {
+        self.below.open_files_max()
+    }
+
     fn tail_writes(&self, directory: &Path) -> TailWrites {
         self.below.tail_writes(directory)
     }

@@ -178,6 +178,10 @@ impl FileSystem for MemoryFileSystem {
         Ok(Box::new(MemoryLock { inode }))
     }
 
+    fn open_files_max(&self) -> usize {
+        usize::MAX
+    }
+
     fn tail_writes(&self, _directory: &Path) -> TailWrites {
         self.tail_writes
     }

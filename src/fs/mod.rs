@@ -7,10 +7,12 @@
 //! third implementation can take the role of a failing disk. [`map`] holds the mappings and with
 //! them all `unsafe` code of the crate.
 //!
-//! The few sequences of calls that make a change durable are written once, in [`durably`].
+//! The few sequences of calls that make a change durable are written once, in [`durably`]; [`held`]
+//! is for files that need not stay open.
 
 pub(crate) mod disk;
 pub(crate) mod durably;
+pub(crate) mod held;
 pub(crate) mod map;
 pub(crate) mod memory;
 mod memory_file;
@@ -72,6 +74,9 @@ pub(crate) trait FileSystem: Debug + Send + Sync {
     /// anybody holds it, in this process or another. It is released when the guard is dropped or
     /// the process ends, however it ends.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
+
+    /// How many files this process may have open at the same time.
+    fn open_files_max(&self) -> usize;
 
     /// How the tail of a file below `directory` may be written.
     fn tail_writes(&self, directory: &Path) -> TailWrites;

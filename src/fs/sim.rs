@@ -458,6 +458,10 @@ impl FileSystem for SimulatedDisk {
         Ok(Box::new(SimulatedLock { disk: self.clone(), inode }))
     }
 
+    fn open_files_max(&self) -> usize {
+        usize::MAX
+    }
+
     fn tail_writes(&self, _directory: &Path) -> TailWrites {
         self.state.lock().tail_writes
     }

@@ -36,9 +36,8 @@
 mod tests;
 
 use std::io;
-use std::sync::Arc;
 
-use crate::fs::File;
+use crate::fs::held::HeldFile;
 
 /// The file's name in the partition's directory.
 pub(crate) const WATERMARK_FILE: &str = "watermark.checkpoint";
@@ -236,7 +235,7 @@ fn encode_slot(sequence: u64, checkpoint: &Checkpoint) -> Vec<u8> {
 /// To be used by one thread at a time; whoever owns the log sees to that.
 #[derive(Debug)]
 pub(crate) struct CheckpointWriter {
-    file: Arc<dyn File>,
+    file: HeldFile,
     /// The sequence number of the last write.
     sequence: u64,
     /// The slot that holds the last durable checkpoint, if there was one, and is not to be touched.
@@ -256,7 +255,7 @@ impl CheckpointWriter {
     /// A new file is best made with [`encode_file`], so that the space for both slots is there. A
     /// file whose newest checkpoint says `sync_failed` must have been replaced in that way before: a
     /// sync of the old one could succeed and prove nothing.
-    pub(crate) fn new(file: Arc<dyn File>, found: Slots) -> Self {
+    pub(crate) fn new(file: HeldFile, found: Slots) -> Self {
         Self {
             file,
             sequence: found.newest.map_or(0, |slot| slot.sequence),
@@ -279,9 +278,10 @@ impl CheckpointWriter {
             return Err(already_failed());
         }
         let slot = encode_slot(self.sequence + 1, checkpoint);
+        let file = self.file.hold()?;
         // Forgotten before the attempt: a slot that was half written must not pass for durable.
         self.unsynced = false;
-        self.file.write_all_at(&slot, self.durable.other().at() as u64)?;
+        file.write_all_at(&slot, self.durable.other().at() as u64)?;
         self.unsynced = true;
         self.sequence += 1;
         Ok(())
@@ -299,14 +299,22 @@ impl CheckpointWriter {
         if !self.unsynced {
             return Ok(());
         }
-        self.found = false;
-        if let Err(error) = self.file.sync_data() {
+        let file = self.file.hold()?;
+        if let Err(error) = file.sync_data() {
             self.failed = true;
             return Err(error);
         }
+        self.found = false;
         self.durable = self.durable.other();
         self.unsynced = false;
         Ok(())
+    }
+
+    /// Closes the file until the next write, unless something in it is not synced.
+    pub(crate) fn let_go(&mut self) {
+        if !self.unsynced {
+            self.file.let_go();
+        }
     }
 }
 

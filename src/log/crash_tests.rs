@@ -73,12 +73,13 @@ impl Life {
         self.disk.kind(Path::new("")).is_ok()
     }
 
-    fn open(&self) -> Result<PartitionLog> {
+    fn open(&self) -> Result<Arc<PartitionLog>> {
         let environment = Environment {
             fs: Arc::new(self.disk.clone()),
             clock: Arc::new(ManualClock::new(NOW)),
             metrics: Arc::default(),
             read_mode: ReadMode::Mapped,
+            open_logs: Arc::default(),
         };
         let directory: Arc<Path> = Path::new(DIRECTORY).into();
         let address = TopicPartition::new("orders", 0);
@@ -109,7 +110,7 @@ impl Life {
         }
     }
 
-    fn step(&mut self, log: &mut PartitionLog, random: &mut Random) -> Result<()> {
+    fn step(&mut self, log: &mut Arc<PartitionLog>, random: &mut Random) -> Result<()> {
         match random.below(24) {
             0..10 => self.append(log),
             10..15 => self.flush(log),

@@ -66,6 +66,7 @@ impl Fixture {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             metrics: Arc::default(),
             read_mode: ReadMode::Mapped,
+            open_logs: Arc::default(),
         };
         PartitionLog::create(&fs, directory).unwrap();
         Self { fs, clock, environment, directory: directory.into(), config: Arc::new(config) }
@@ -79,11 +80,11 @@ impl Fixture {
         plan(&self.environment, &Self::topic_partition(), &self.directory, &self.config)
     }
 
-    pub(crate) fn try_open(&self) -> Result<(PartitionLog, PartitionRecovery)> {
+    pub(crate) fn try_open(&self) -> Result<(Arc<PartitionLog>, PartitionRecovery)> {
         PartitionLog::open(&self.environment, self.plan()?, Arc::clone(&self.config))
     }
 
-    pub(crate) fn open(&self) -> PartitionLog {
+    pub(crate) fn open(&self) -> Arc<PartitionLog> {
         self.try_open().unwrap().0
     }
 

@@ -68,7 +68,7 @@ impl PartitionLog {
         environment: &Environment,
         plan: Plan,
         config: Arc<TopicConfig>,
-    ) -> Result<Self> {
+    ) -> Result<Arc<Self>> {
         let environment = Environment { read_mode: ReadMode::Copied, ..environment.clone() };
         let (topic_partition, directory) = (plan.topic_partition.clone(), plan.directory.clone());
         let (checkpoint, log_start) = (plan.checkpoint(), plan.log_start_offset());

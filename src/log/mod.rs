@@ -33,6 +33,8 @@ pub(crate) mod end_offsets;
 pub(crate) mod flush;
 mod flush_deadline;
 pub(crate) mod follow;
+mod held_files;
+pub(crate) mod open_logs;
 pub(crate) mod read;
 pub(crate) mod recovery;
 pub(crate) mod retention;
@@ -49,7 +51,7 @@ mod model_tests;
 mod tests;
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -61,6 +63,7 @@ use self::end_offsets::EndOffsets;
 use self::flush::FlushQueue;
 use self::flush_deadline::FlushDeadline;
 use self::follow::Follower;
+use self::open_logs::{OpenLogs, UseMark};
 use self::recovery::execute::{Recovered, execute};
 use self::recovery::{PartitionRecovery, Plan};
 use self::segments::Segments;
@@ -90,6 +93,7 @@ pub(crate) struct Environment {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) read_mode: ReadMode,
+    pub(crate) open_logs: Arc<OpenLogs<PartitionLog>>,
 }
 
 /// One partition's log. Any thread may call anything.
@@ -106,6 +110,9 @@ pub(crate) struct PartitionLog {
     checkpoint: Mutex<CheckpointFile>,
     /// What has been closed, for those who still ask: the broker, or a topic that was deleted.
     closed: OnceLock<&'static str>,
+    /// Set by every append.
+    use_mark: UseMark,
+    this: Weak<Self>,
     /// Present if the log follows one that another process writes, and changes nothing.
     follower: Option<Mutex<Follower>>,
 }
@@ -179,12 +186,12 @@ impl PartitionLog {
         environment: &Environment,
         plan: Plan,
         config: Arc<TopicConfig>,
-    ) -> Result<(Self, PartitionRecovery)> {
+    ) -> Result<(Arc<Self>, PartitionRecovery)> {
         let topic_partition = plan.topic_partition.clone();
         let directory = Arc::clone(&plan.directory);
         let recovered = execute(plan, environment, &config)?;
         let report = recovered.report.clone();
-        let log = Self::from_recovered(environment, topic_partition, directory, config, recovered)?;
+        let log = Self::from_recovered(environment, topic_partition, directory, config, recovered);
         Ok((log, report))
     }
 
@@ -194,12 +201,11 @@ impl PartitionLog {
         directory: Arc<Path>,
         config: Arc<TopicConfig>,
         recovered: Recovered,
-    ) -> Result<Self> {
+    ) -> Arc<Self> {
         let segments = make_segments(environment, &directory, recovered.segments);
         let active = segments.active();
         let limits = writer_limits(environment, &directory, &config);
-        let file = active.records().open_for_writing()?;
-        let writer = SegmentWriter::new(active, file, recovered.active_indexer, limits);
+        let writer = SegmentWriter::new(active, recovered.active_indexer, limits);
         let log_end = writer.end().base_offset;
         let log_start = recovered.report.log_start_offset;
         let high_watermark = match config.durability {
@@ -217,10 +223,10 @@ impl PartitionLog {
             writer: Some(writer),
             follower: None,
         };
-        Ok(Self::from_parts(environment, parts))
+        Self::from_parts(environment, parts)
     }
 
-    fn from_parts(environment: &Environment, parts: Parts) -> Self {
+    fn from_parts(environment: &Environment, parts: Parts) -> Arc<Self> {
         let [log_start, high_watermark, log_end] = parts.offsets;
         let checkpoint_path = parts.directory.join(WATERMARK_FILE);
         let flush_deadline = if parts.checkpoint.recovery_point < log_end {
@@ -228,7 +234,7 @@ impl PartitionLog {
         } else {
             FlushDeadline::default()
         };
-        Self {
+        Arc::new_cyclic(|this| Self {
             ends: EndOffsets::new(log_start, high_watermark, log_end),
             segments: parts.segments,
             flush: FlushQueue::new(parts.checkpoint.recovery_point),
@@ -252,7 +258,9 @@ impl PartitionLog {
             topic_partition: parts.topic_partition,
             directory: parts.directory,
             environment: environment.clone(),
-        }
+            use_mark: UseMark::default(),
+            this: Weak::clone(this),
+        })
     }
 
     pub(crate) fn topic_partition(&self) -> &TopicPartition {
@@ -308,6 +316,7 @@ impl PartitionLog {
     /// before and takes the next append. Any other failed write stops the log.
     pub(crate) fn append(&self, mut batch: SealedBatch<'_>, now: Timestamp) -> Result<Appended> {
         let (mut appender, flush_by) = self.lock_appender()?;
+        self.use_mark.set();
         let base_offset = self.ends.log_end();
         append::check_batch(&batch, &self.topic_partition, &appender.config, now)?;
         let mut facts = self.batch_facts(batch.header(), base_offset)?;
@@ -344,8 +353,14 @@ impl PartitionLog {
     /// nobody waits for the sync.
     fn lock_appender(&self) -> Result<(MutexGuard<'_, Appender>, Option<Duration>)> {
         loop {
-            let appender = self.appender.lock();
+            let mut appender = self.appender.lock();
             self.check_open()?;
+            if !appender.writer()?.is_open() {
+                appender.writer()?.open()?;
+                drop(appender);
+                self.admit_to_open_logs();
+                continue;
+            }
             let Durability::Written { flush_interval } = appender.config.durability else {
                 return Ok((appender, None));
             };
@@ -431,6 +446,7 @@ impl PartitionLog {
     fn roll(&self, appender: &mut Appender) -> Result<()> {
         let limits = writer_limits(&self.environment, &self.directory, &appender.config);
         let writer = appender.writer()?;
+        let was_open = writer.is_open();
         let sealed = writer.finish_indexes().and_then(|()| writer.cut());
         sealed.map_err(|error| self.stop_unless_full(error))?;
         let base_offset = self.ends.log_end();
@@ -440,7 +456,10 @@ impl PartitionLog {
             .create_or_reuse(&segment.path(Suffix::Log))
             .map_err(|error| self.stop_unless_full(error))?;
         let indexer = Indexer::begin(base_offset, limits.index_interval);
-        let next = SegmentWriter::new(Arc::clone(&segment), file, indexer, limits);
+        let mut next = SegmentWriter::new(Arc::clone(&segment), indexer, limits);
+        if was_open {
+            next.take(file);
+        }
         let old = appender.writer.replace(next);
         appender.sealed.extend(old);
         appender.new_names = true;
@@ -515,15 +534,19 @@ impl PartitionLog {
         }
         let mut appender = self.lock_when_synced()?;
         let Some(writer) = &mut appender.writer else { return Ok(()) };
+        if !writer.is_open() && self.checkpoint.lock().tells_of_a_close(writer.end())? {
+            appender.writer = None;
+            return Ok(());
+        }
         writer.cut()?;
         let indexes = writer.finish_indexes().and_then(|()| writer.sync_indexes());
         let indexes_synced = indexes.is_ok();
         // A full disk is no reason not to close: indexes can be rebuilt.
         unless_full(indexes)?;
-        let path = writer.segment().records().path();
-        if let Err(error) = writer.file().sync_data() {
+        let path = writer.segment().records().path().to_owned();
+        if let Err(error) = writer.file_to_sync()?.sync_data() {
             self.note_failed_sync();
-            return Err(self.failed(self.flush.fail(Error::io("sync", path, error))));
+            return Err(self.failed(self.flush.fail(Error::io("sync", &path, error))));
         }
         durably::sync_directory(&*self.environment.fs, &self.directory)?;
         let mut checkpoint = self.checkpoint.lock();

@@ -99,7 +99,7 @@ impl Model {
 
 struct Run {
     fixture: Fixture,
-    log: PartitionLog,
+    log: Arc<PartitionLog>,
     model: Model,
 }
 

@@ -82,9 +82,29 @@ impl CheckpointFile {
         Ok(())
     }
 
+    pub(super) fn is_durable(&self) -> bool {
+        self.state == CheckpointState::Durable
+    }
+
+    /// Whether the log was closed in order with this end, and nothing has happened to it since.
+    pub(super) fn tells_of_a_close(&mut self, end: BatchPosition) -> Result<bool> {
+        let closed = self.is_durable()
+            && self.value.indexes_synced
+            && self.value.recovery_point == end.base_offset
+            && u64::from(self.value.file_position) == end.file_position;
+        if closed {
+            // The process that closed it may have been killed before this sync.
+            self.sync()?;
+        }
+        Ok(closed)
+    }
+
     fn sync(&mut self) -> Result<()> {
         if let Some(Err(error)) = self.writer.as_mut().map(CheckpointWriter::sync) {
             return Err(self.failed("sync", error));
+        }
+        if let Some(writer) = &mut self.writer {
+            writer.let_go();
         }
         self.state = CheckpointState::Durable;
         Ok(())
@@ -222,7 +242,7 @@ impl PartitionLog {
     fn sync_target(&self) -> Result<SyncTarget> {
         let mut appender = self.appender.lock();
         let writer = appender.writer()?;
-        let (file, end) = (Arc::clone(writer.file()), writer.end());
+        let (file, end) = (writer.file_to_sync()?, writer.end());
         let segment_base = writer.segment().base_offset();
         appender.flush_deadline.begin_sync();
         Ok(SyncTarget {
@@ -240,7 +260,7 @@ impl PartitionLog {
     fn sync_files(&self, target: &SyncTarget) -> Result<()> {
         for ended in &target.sealed {
             let path = ended.segment().records().path();
-            sync_file(&**ended.file()).map_err(|error| Error::io("sync", path, error))?;
+            sync_file(&*ended.file_to_sync()?).map_err(|error| Error::io("sync", path, error))?;
             ended.sync_indexes()?;
         }
         if target.new_names {

@@ -86,24 +86,15 @@ impl RecordsFile {
         self.read_mode
     }
 
-    /// Opens the file for writing and keeps it open until [`Self::release`].
-    pub(crate) fn open_for_writing(&self) -> Result<Arc<dyn File>> {
-        let file = self
-            .fs
-            .open(&self.path, Access::ReadWrite)
-            .map_err(|error| Error::io("open", &self.path, error))?;
-        self.keep_open(Arc::clone(&file));
-        Ok(file)
-    }
-
     /// Keeps an open file for readers to use.
     pub(crate) fn keep_open(&self, file: Arc<dyn File>) {
         self.view.write().file = Some(file);
     }
 
-    /// Lets go of the open file. Mappings stay.
+    /// Lets go of the open file and of the mapping. Bytes that were handed out stay valid, and the
+    /// next reader opens the file anew.
     pub(crate) fn release(&self) {
-        self.view.write().file = None;
+        *self.view.write() = View::default();
     }
 
     fn file(&self) -> Result<Arc<dyn File>> {

@@ -37,11 +37,11 @@ fn limits(index_interval: u64, tail_writes: TailWrites) -> WriterLimits {
 
 fn new_writer(fs: &Arc<dyn FileSystem>, directory: &Path, limits: WriterLimits) -> SegmentWriter {
     let path = file_name::path(directory, BASE, Suffix::Log);
-    let file = fs.create_new(&path).unwrap();
+    fs.create_new(&path).unwrap();
     let extent = Extent { len: 0, next_offset: BASE };
     let segment = Segment::new(Arc::clone(fs), directory.into(), BASE, extent, ReadMode::Mapped);
     let indexer = Indexer::begin(BASE, limits.index_interval);
-    SegmentWriter::new(Arc::new(segment), file, indexer, limits)
+    SegmentWriter::new(Arc::new(segment), indexer, limits)
 }
 
 /// Appends batches of 1 to 4 records, some of them large, with timestamps that rise and fall.

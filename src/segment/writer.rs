@@ -18,6 +18,7 @@ use super::file_name::Suffix;
 use super::indexer::{IndexRule, Indexer};
 use super::{BatchPosition, Segment};
 use crate::error::{Error, Result};
+use crate::fs::held::HeldFile;
 use crate::fs::{File, TailWindow, TailWrites};
 use crate::time::Timestamp;
 
@@ -52,7 +53,7 @@ pub(crate) struct WriterLimits {
 #[derive(Debug)]
 pub(crate) struct SegmentWriter {
     segment: Arc<Segment>,
-    file: Arc<dyn File>,
+    file: HeldFile,
     limits: WriterLimits,
     window: Option<Box<dyn TailWindow>>,
     /// Where the next batch goes.
@@ -78,23 +79,17 @@ enum Behind {
 impl SegmentWriter {
     /// Starts writing behind what the segment holds and `indexer` has seen, in a file that ends
     /// there.
-    pub(crate) fn new(
-        segment: Arc<Segment>,
-        file: Arc<dyn File>,
-        indexer: Indexer,
-        limits: WriterLimits,
-    ) -> Self {
+    pub(crate) fn new(segment: Arc<Segment>, indexer: Indexer, limits: WriterLimits) -> Self {
         let Indexer { indexes, mut rule } = indexer;
         rule.interval = limits.index_interval;
         segment.grow_indexes(indexes);
         segment.note_largest_timestamp(rule.largest_timestamp());
-        segment.records().keep_open(Arc::clone(&file));
         Self {
             position: segment.len(),
             zeroed_end: segment.len(),
             behind: Behind::Nothing,
+            file: HeldFile::new(Arc::clone(&segment.fs), segment.path(Suffix::Log)),
             segment,
-            file,
             limits,
             window: None,
             rule,
@@ -105,6 +100,33 @@ impl SegmentWriter {
 
     pub(crate) fn segment(&self) -> &Arc<Segment> {
         &self.segment
+    }
+
+    /// Whether it holds its file open, as it must for an append.
+    pub(crate) fn is_open(&self) -> bool {
+        self.file.is_open()
+    }
+
+    /// Opens the file and holds it.
+    pub(crate) fn open(&mut self) -> Result<()> {
+        let file = Arc::clone(self.file()?);
+        self.segment.records().keep_open(file);
+        Ok(())
+    }
+
+    /// Holds the file, which was just created.
+    pub(crate) fn take(&mut self, file: Arc<dyn File>) {
+        self.segment.records().keep_open(Arc::clone(&file));
+        self.file.take(file);
+    }
+
+    /// Cuts the file to its true length and lets go of it, until [`Self::open`]. Everything must be
+    /// synced.
+    pub(crate) fn let_go(&mut self) -> Result<()> {
+        self.cut()?;
+        self.file.let_go();
+        self.segment.records().release();
+        Ok(())
     }
 
     /// Where the next batch goes.
@@ -151,7 +173,7 @@ impl SegmentWriter {
         match store {
             Store::Window => self.window_to(end)?.store(bytes, at),
             Store::Positioned => {
-                if let Err(error) = self.file.write_all_at(bytes, at) {
+                if let Err(error) = self.file()?.write_all_at(bytes, at) {
                     self.behind = Behind::Torn;
                     return Err(self.io("append to", error));
                 }
@@ -179,7 +201,8 @@ impl SegmentWriter {
         while self.zeroed_end < target {
             let len = usize::try_from(target - self.zeroed_end).unwrap_or(ZEROS.len());
             let zeros = ZEROS.get(..len).unwrap_or(&ZEROS);
-            if let Err(error) = self.file.write_all_at(zeros, self.zeroed_end) {
+            let at = self.zeroed_end;
+            if let Err(error) = self.file()?.write_all_at(zeros, at) {
                 self.behind = Behind::Zeros;
                 let error = self.io("extend", error);
                 // The disk is full ahead, but what is needed now is there.
@@ -195,7 +218,9 @@ impl SegmentWriter {
     pub(crate) fn cut(&mut self) -> Result<()> {
         self.window = None;
         if self.zeroed_end > self.position || self.behind != Behind::Nothing {
-            self.file.set_len(self.position).map_err(|error| self.io("cut", error))?;
+            let position = self.position;
+            let cut = self.file()?.set_len(position);
+            cut.map_err(|error| self.io("cut", error))?;
             self.zeroed_end = self.position;
             self.behind = Behind::Nothing;
         }
@@ -208,8 +233,8 @@ impl SegmentWriter {
             // The old window goes first: two of them must not cover the same bytes.
             self.window = None;
             let len = usize::try_from(self.zeroed_end - self.position).unwrap_or(usize::MAX);
-            let window =
-                self.file.map_tail(self.position, len, self.segment.records().written_end());
+            let (position, segment) = (self.position, Arc::clone(&self.segment));
+            let window = self.file()?.map_tail(position, len, segment.records().written_end());
             self.window = Some(window.map_err(|error| self.io("map", error))?);
         }
         Ok(self.window.as_mut().expect("it was made just above"))
@@ -240,9 +265,15 @@ impl SegmentWriter {
         self.persist_indexes()
     }
 
-    /// What a sync of the segment has to reach.
-    pub(crate) fn file(&self) -> &Arc<dyn File> {
-        &self.file
+    /// What a sync of the segment has to reach. Not held if it is not yet: then nothing in it is
+    /// unsynced.
+    pub(crate) fn file_to_sync(&self) -> Result<Arc<dyn File>> {
+        self.file.borrow().map_err(|error| self.io("open", error))
+    }
+
+    fn file(&mut self) -> Result<&Arc<dyn File>> {
+        let path = self.segment.records().path();
+        self.file.hold().map_err(|error| Error::io("open", path, error))
     }
 
     fn io(&self, operation: &'static str, error: std::io::Error) -> Error {

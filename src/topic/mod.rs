@@ -184,10 +184,10 @@ impl Topic {
         Arc::clone(&self.shared.partitions.read())
     }
 
-    pub(crate) fn add_logs(&self, logs: impl IntoIterator<Item = PartitionLog>) {
+    pub(crate) fn add_logs(&self, logs: impl IntoIterator<Item = Arc<PartitionLog>>) {
         let mut partitions = self.shared.partitions.write();
         let mut all = Vec::clone(&partitions);
-        all.extend(logs.into_iter().map(Arc::new));
+        all.extend(logs);
         *partitions = Arc::new(all);
     }
 

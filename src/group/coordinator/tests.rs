@@ -37,6 +37,7 @@ fn manager(fs: &FailingFileSystem) -> Arc<LogManager> {
         clock: Arc::new(ManualClock::new(T0)),
         metrics: Arc::new(Metrics::default()),
         read_mode: ReadMode::Mapped,
+        open_logs: Arc::default(),
     };
     let (manager, _) =
         LogManager::look(environment, PathBuf::from("d"), OpenMode::Write, RecoveryMode::Refuse)

@@ -1,8 +1,9 @@
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::fs::TailWindow;
 use crate::fs::map::{MappedFile, WrittenEnd};
+use crate::fs::memory::MemoryFileSystem;
+use crate::fs::{File, TailWindow};
 
 fn checkpoint(recovery_point: u64) -> Checkpoint {
     Checkpoint {
@@ -240,6 +241,13 @@ impl File for LossyFile {
     }
 }
 
+/// The file, as a writer holds it.
+fn held(file: &Arc<LossyFile>) -> HeldFile {
+    let mut held = HeldFile::new(Arc::new(MemoryFileSystem::new()), WATERMARK_FILE.into());
+    held.take(Arc::clone(file) as Arc<dyn File>);
+    held
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Write,
@@ -252,7 +260,7 @@ enum Step {
 /// Runs the steps, then cuts the power, and checks every file that may be left.
 fn check_power_loss_after(steps: &[Step]) {
     let file = Arc::new(LossyFile::new());
-    let mut writer = CheckpointWriter::new(file.clone(), Slots::default());
+    let mut writer = CheckpointWriter::new(held(&file), Slots::default());
     let (mut written, mut synced, mut failed) = (0, 0, false);
     for step in steps {
         match step {
@@ -282,7 +290,7 @@ fn check_power_loss_after(steps: &[Step]) {
                     // Such a file is replaced; there is nothing to go on with.
                     break;
                 }
-                writer = CheckpointWriter::new(file.clone(), found);
+                writer = CheckpointWriter::new(held(&file), found);
             }
         }
     }
@@ -307,7 +315,7 @@ fn no_power_loss_takes_a_synced_checkpoint_after_any_seven_steps() {
 #[test]
 fn after_a_failed_sync_no_later_one_is_believed() {
     let file = Arc::new(LossyFile::new());
-    let mut writer = CheckpointWriter::new(file.clone(), Slots::default());
+    let mut writer = CheckpointWriter::new(held(&file), Slots::default());
     writer.write(&checkpoint(1)).unwrap();
     file.0.lock().unwrap().sync_fails = true;
     writer.sync().unwrap_err();

@@ -16,7 +16,7 @@ fn small(durability: Durability) -> TopicConfig {
     config(durability).segment_bytes(1_024).max_message_bytes(1_024).index_interval_bytes(200)
 }
 
-fn follow(fixture: &Fixture) -> PartitionLog {
+fn follow(fixture: &Fixture) -> Arc<PartitionLog> {
     let (environment, directory) = (&fixture.environment, &fixture.directory);
     let address = Fixture::topic_partition();
     let plan = plan(environment, &address, directory, &fixture.config).unwrap();

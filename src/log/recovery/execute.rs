@@ -12,6 +12,7 @@ use super::salvage::Salvaged;
 use super::site::{Part, Piece, Site};
 use super::{Cut, CutTail, Kept, PartitionRecovery, Plan};
 use crate::error::{Error, Result};
+use crate::fs::held::HeldFile;
 use crate::fs::{Access, durably};
 use crate::log::Environment;
 use crate::log::checkpoint::{self, Checkpoint, CheckpointWriter, WATERMARK_FILE};
@@ -194,7 +195,9 @@ impl Site<'_> {
         if usable.is_none() {
             durably::replace(&**self.fs, &path, &checkpoint::encode_file(&checkpoint))?;
         }
-        let file = self.open(&path, Access::ReadWrite)?;
+        // Opened here and not held: an open that succeeds is of a log that can be written.
+        self.open(&path, Access::ReadWrite)?;
+        let file = HeldFile::new(Arc::clone(self.fs), path.clone());
         let slots = match usable {
             Some(_) => plan.slots,
             None => checkpoint::decode(&checkpoint::encode_file(&checkpoint)).map_err(

@@ -69,7 +69,7 @@ fn assert_refused(fixture: &Fixture, what: &str) -> Corruption {
 }
 
 /// Opens twice: the first report counts, and the second open has nothing left to do.
-fn open_twice(fixture: &Fixture) -> (PartitionLog, PartitionRecovery) {
+fn open_twice(fixture: &Fixture) -> (Arc<PartitionLog>, PartitionRecovery) {
     let (log, report) = fixture.try_open().unwrap();
     drop(log);
     let before = fixture.tree();

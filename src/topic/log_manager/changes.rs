@@ -95,7 +95,7 @@ impl LogManager {
         &self,
         address: &TopicPartition,
         topic: &RegisteredTopic,
-    ) -> Result<PartitionLog> {
+    ) -> Result<Arc<PartitionLog>> {
         let fs = &*self.environment.fs;
         let directory = self.partition_directory(address);
         durably::create_directory(fs, &directory)?;

@@ -30,7 +30,7 @@ fn left_behind(settings: TopicConfig, synced: u64, unsynced: u64) -> Fixture {
     fixture
 }
 
-fn try_salvage(fixture: &Fixture) -> Result<(PartitionLog, PartitionRecovery)> {
+fn try_salvage(fixture: &Fixture) -> Result<(Arc<PartitionLog>, PartitionRecovery)> {
     let (environment, address) = (&fixture.environment, Fixture::topic_partition());
     let before = fixture.tree();
     let mode = RecoveryMode::Salvage;
