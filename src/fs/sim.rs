@@ -56,6 +56,8 @@ use super::{Access, Entry, File, FileSystem, Kind, Lock, TailWrites};
 pub struct SimulatedDisk {
     state: Arc<Mutex<State>>,
     hook: Arc<Mutex<Option<Hook>>>,
+    /// Shared by all handles to the disk; what is inside has one more owner than there are open files.
+    open_files: Arc<Arc<()>>,
 }
 
 /// Tests append little: so some of it takes either way.
@@ -166,7 +168,13 @@ impl SimulatedDisk {
     }
 
     fn with(state: State) -> Self {
-        Self { state: Arc::new(Mutex::new(state)), hook: Arc::default() }
+        let open_files = Arc::default();
+        Self { state: Arc::new(Mutex::new(state)), hook: Arc::default(), open_files }
+    }
+
+    /// How many files are open. Locks are not counted.
+    pub fn open_files(&self) -> usize {
+        Arc::strong_count(&*self.open_files) - 1
     }
 
     /// How many calls there were that changed something.
@@ -469,6 +477,8 @@ impl FileSystem for SimulatedDisk {
 
 impl SimulatedDisk {
     fn file(&self, inode: usize, path: &Path, access: Access) -> Arc<dyn File> {
-        Arc::new(SimulatedFile { disk: self.clone(), inode, path: path.to_owned(), access })
+        let (disk, path) = (self.clone(), path.to_owned());
+        let counted = Some(Arc::clone(&*self.open_files));
+        Arc::new(SimulatedFile { disk, inode, path, access, counted })
     }
 }

@@ -15,4 +15,6 @@ mod offsets;
 mod producer;
 mod read_only;
 mod real;
+#[cfg(feature = "sim")]
+mod scale;
 mod topics;

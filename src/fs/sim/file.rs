@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::{DiskCallKind, SimulatedDisk};
 use crate::fs::map::{MappedFile, WrittenEnd};
@@ -14,6 +15,8 @@ pub(super) struct SimulatedFile {
     pub(super) inode: usize,
     pub(super) path: PathBuf,
     pub(super) access: Access,
+    /// `None` for a window, which needs no descriptor.
+    pub(super) counted: Option<Arc<()>>,
 }
 
 /// The error number of writing through a handle that was opened for reading.
@@ -142,7 +145,7 @@ impl File for SimulatedFile {
 impl SimulatedFile {
     fn reopened(&self) -> Self {
         let (disk, path) = (self.disk.clone(), self.path.clone());
-        Self { disk, inode: self.inode, path, access: self.access }
+        Self { disk, inode: self.inode, path, access: self.access, counted: None }
     }
 }
 

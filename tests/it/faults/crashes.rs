@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use sapwood::{PowerLoss, SimulatedDisk, Verdict};
 
 use super::journal::{Crash, Journal, open};
-use super::workload::{OPS, Op, World};
+use super::workload::{OPS, Op, Setup, World};
 use super::{long, sequence_len_max};
 
 /// The disk as it is before each change, from now on.
@@ -86,8 +86,8 @@ pub(super) struct Depth {
 }
 
 /// Runs operations, and crashes before every change of the last one.
-pub(super) fn explore(ops: &[Op], mapped_tails: bool, depth: Depth) -> Explored {
-    let mut world = World::new(mapped_tails);
+pub(super) fn explore(ops: &[Op], setup: Setup, depth: Depth) -> Explored {
+    let mut world = World::new(setup);
     let Some((last, before)) = ops.split_last() else { return Explored::default() };
     for op in before {
         world.apply(*op).unwrap_or_else(|error| panic!("{ops:?}: {error}"));
@@ -95,7 +95,7 @@ pub(super) fn explore(ops: &[Op], mapped_tails: bool, depth: Depth) -> Explored 
     let recorder = Recorder::start(&world.disk);
     world.apply(*last).unwrap_or_else(|error| panic!("{ops:?}: {error}"));
     let states = recorder.stop(&world.disk);
-    crash_each(&world.journal, &states, &format!("{ops:?}, mapped: {mapped_tails}"), depth)
+    crash_each(&world.journal, &states, &format!("{ops:?}, {setup:?}"), depth)
 }
 
 fn crash_each(
@@ -174,14 +174,14 @@ pub(super) fn random_sequence(seed: u64, len: usize) -> Vec<Op> {
 
 /// Explores many sequences, on as many threads as there are cores. Says now and then how far it is,
 /// for the long sets go on for an hour.
-pub(super) fn explore_all(cases: &[(Vec<Op>, bool)], depth: Depth) -> Explored {
+pub(super) fn explore_all(cases: &[(Vec<Op>, Setup)], depth: Depth) -> Explored {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);
     let tell_every = (cases.len() / 50).max(1_000);
     let all = Mutex::new(Explored::default());
     let explore_some = || {
-        while let Some((ops, mapped_tails)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let explored = explore(ops, *mapped_tails, depth);
+        while let Some((ops, setup)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let explored = explore(ops, *setup, depth);
             let mut all = all.lock().unwrap();
             all.merge(explored);
             all.sequences += 1;
@@ -204,7 +204,7 @@ fn no_crash_in_any_short_sequence_of_operations_breaks_a_promise() {
         Depth { random: 1, recovery_every: 13 }
     };
     let short = (1..=sequence_len_max()).flat_map(sequences).zip(0..);
-    let cases: Vec<_> = short.map(|(ops, number)| (ops, number % 2 == 0)).collect();
+    let cases: Vec<_> = short.map(|(ops, number)| (ops, Setup::number(number))).collect();
     explore_all(&cases, depth).assert_kept(10_000);
 }
 
@@ -214,7 +214,7 @@ fn no_crash_in_a_long_sequence_of_operations_breaks_a_promise() {
     let depth = Depth { random: 4, recovery_every: 11 };
     let case = |seed: u64| {
         let len = 3 + usize::try_from(seed % 18).unwrap();
-        (random_sequence(seed, len), seed.is_multiple_of(2))
+        (random_sequence(seed, len), Setup::number(seed))
     };
     let cases: Vec<_> = (0..count).map(case).collect();
     explore_all(&cases, depth).assert_kept(1_000);

@@ -11,7 +11,7 @@ use sapwood::{Broker, Error, OffsetAndMetadata, SimulatedDisk, Timestamp, TopicP
 
 use super::journal::open;
 use super::long;
-use super::workload::{GROUP, Op, SYNCED, WRITTEN, World};
+use super::workload::{GROUP, Op, SYNCED, Setup, WRITTEN, World};
 
 /// A directory, and what is in it.
 struct Scene {
@@ -40,7 +40,7 @@ type Row = (u64, Timestamp, Vec<u8>);
 impl Scene {
     /// Several segments, some of their records deleted, and a group.
     fn new(closed: bool) -> Self {
-        let mut world = World::new(false);
+        let mut world = World::new(Setup::ALL[3]);
         let filled = [Op::Send, Op::AppendWritten, Op::Roll, Op::Flush, Op::Commit, Op::Maintain];
         let tail = [Op::AppendWritten, Op::AppendWritten, Op::AppendSynced];
         for op in filled.into_iter().cycle().take(18).chain([Op::DeleteRecords]).chain(tail) {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sapwood::{BrokerBuilder, Error, PowerLoss, SimulatedDisk, Verdict};
 
 use super::journal::{Crash, open};
-use super::workload::{Op, World};
+use super::workload::{Op, Setup, World};
 
 /// Every kind of operation, each more than once and in more than one place.
 const TOUR: [Op; 22] = [
@@ -74,13 +74,8 @@ fn fail_nth(disk: &SimulatedDisk, calls: Calls, n: u64, verdict: Verdict) -> Arc
 
 /// Does all there is to do on a disk on which one call fails. What fails is repeated if that may help;
 /// otherwise the broker is opened again, as its owner would.
-fn tour_with_failure(
-    calls: Calls,
-    n: u64,
-    verdict: Verdict,
-    mapped_tails: bool,
-) -> Result<bool, String> {
-    let mut world = World::new(mapped_tails);
+fn tour_with_failure(calls: Calls, n: u64, verdict: Verdict, setup: Setup) -> Result<bool, String> {
+    let mut world = World::new(setup);
     let seen = fail_nth(&world.disk, calls, n, verdict);
     for (step, op) in TOUR.into_iter().enumerate() {
         let Err(error) = world.reopen_if_needed().and_then(|()| world.apply(op)) else { continue };
@@ -119,12 +114,12 @@ fn judge_all(world: &World) -> Result<(), String> {
 }
 
 /// Lets each call fail in turn until there is none left; returns how many there were.
-fn fail_each(calls: Calls, verdict: Verdict, mapped_tails: bool) -> u64 {
+fn fail_each(calls: Calls, verdict: Verdict, setup: Setup) -> u64 {
     for n in 0.. {
-        match tour_with_failure(calls, n, verdict, mapped_tails) {
+        match tour_with_failure(calls, n, verdict, setup) {
             Ok(true) => {}
             Ok(false) => return n,
-            Err(what) => panic!("{calls:?} {n}, {verdict:?}, mapped: {mapped_tails}: {what}"),
+            Err(what) => panic!("{calls:?} {n}, {verdict:?}, {setup:?}: {what}"),
         }
     }
     unreachable!("a tour ends")
@@ -134,7 +129,7 @@ fn fail_each(calls: Calls, verdict: Verdict, mapped_tails: bool) -> u64 {
 #[cfg(feature = "mutants")]
 pub(super) fn fail_each_change() -> Result<(), String> {
     for n in 0.. {
-        if !tour_with_failure(Calls::Changes, n, Verdict::Fails(EIO), true)? {
+        if !tour_with_failure(Calls::Changes, n, Verdict::Fails(EIO), Setup::ALL[0])? {
             break;
         }
     }
@@ -149,25 +144,26 @@ fn no_change_that_fails_breaks_a_promise() {
         Verdict::FailsAfter(40, EIO),
         Verdict::FailsAfter(100, ENOSPC),
     ];
-    for (verdict, mapped_tails) in verdicts.into_iter().flat_map(|v| [(v, true), (v, false)]) {
-        let failed = fail_each(Calls::Changes, verdict, mapped_tails);
-        println!("{failed} changes failed, {verdict:?}, mapped: {mapped_tails}");
+    for (verdict, setup) in verdicts.into_iter().flat_map(|v| Setup::ALL.map(|setup| (v, setup))) {
+        let failed = fail_each(Calls::Changes, verdict, setup);
+        println!("{failed} changes failed, {verdict:?}, {setup:?}");
         assert!(failed > 150);
     }
 }
 
 #[test]
 fn no_read_that_fails_breaks_a_promise() {
-    for (verdict, mapped_tails) in [(Verdict::Fails(EIO), true), (Verdict::Fails(EMFILE), false)] {
-        let failed = fail_each(Calls::Others, verdict, mapped_tails);
-        println!("{failed} other calls failed, {verdict:?}, mapped: {mapped_tails}");
+    let verdicts = [Verdict::Fails(EIO), Verdict::Fails(EMFILE)];
+    for (verdict, setup) in verdicts.into_iter().cycle().zip(Setup::ALL) {
+        let failed = fail_each(Calls::Others, verdict, setup);
+        println!("{failed} other calls failed, {verdict:?}, {setup:?}");
         assert!(failed > 150);
     }
 }
 
 /// Goes on a tour on a disk with so much room, and once more with all it needs.
-fn tour_on_full_disk(room: u64, mapped_tails: bool) -> Result<bool, String> {
-    let mut world = World::new(mapped_tails);
+fn tour_on_full_disk(room: u64, setup: Setup) -> Result<bool, String> {
+    let mut world = World::new(setup);
     world.disk.set_capacity(Some(world.disk.used() + room));
     let mut was_full = false;
     for op in TOUR {
@@ -205,18 +201,18 @@ fn readable_when_full(world: &World) -> Result<(), String> {
 
 #[test]
 fn wherever_a_disk_is_full_the_same_calls_succeed_once_there_is_space() {
-    for mapped_tails in [true, false] {
+    for setup in Setup::ALL {
         let mut full = 0;
         // A mapped tail takes 64 KiB at a time.
-        let step = if mapped_tails { 1_013 } else { 53 };
+        let step = if setup.mapped_tails { 1_013 } else { 53 };
         for room in (0..).map(|n| n * step) {
-            match tour_on_full_disk(room, mapped_tails) {
+            match tour_on_full_disk(room, setup) {
                 Ok(true) => full += 1,
                 Ok(false) => break,
-                Err(what) => panic!("{room} bytes of room, mapped: {mapped_tails}: {what}"),
+                Err(what) => panic!("{room} bytes of room, {setup:?}: {what}"),
             }
         }
-        println!("{full} sizes of a full disk, mapped: {mapped_tails}");
+        println!("{full} sizes of a full disk, {setup:?}");
         assert!(full > 50);
     }
 }

@@ -21,13 +21,13 @@ use super::crashes::{Depth, explore};
 use super::damage::damage_everything;
 use super::failures::fail_each_change;
 use super::races::{fill_a_hole_before_valid_batches, send_during_sync};
-use super::workload::Op;
+use super::workload::{Op, Setup};
 
 type Harness = fn() -> Result<(), String>;
 
 fn crash_in(ops: &[Op]) -> Result<(), String> {
     let depth = Depth { random: 2, recovery_every: 1_000 };
-    explore(ops, true, depth).wrong.into_iter().next().map_or(Ok(()), Err)
+    explore(ops, Setup::ALL[0], depth).wrong.into_iter().next().map_or(Ok(()), Err)
 }
 
 const CONTROLS: [(Mutant, &str, Harness); 8] = [

@@ -66,10 +66,34 @@ pub(super) fn payload(topic: &str, number: u64, len: usize) -> Vec<u8> {
     value
 }
 
+/// How a world is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Setup {
+    /// Tails are written through windows, where they are short.
+    pub(super) mapped_tails: bool,
+    /// The files of a log are closed as soon as another one is appended to.
+    pub(super) one_open_log: bool,
+}
+
+impl Setup {
+    pub(super) const ALL: [Self; 4] = [
+        Self { mapped_tails: true, one_open_log: false },
+        Self { mapped_tails: false, one_open_log: true },
+        Self { mapped_tails: true, one_open_log: true },
+        Self { mapped_tails: false, one_open_log: false },
+    ];
+
+    /// Each in turn.
+    pub(super) fn number(number: u64) -> Self {
+        Self::ALL[usize::try_from(number % 4).unwrap()]
+    }
+}
+
 /// A program and its broker.
 pub(super) struct World {
     pub(super) disk: SimulatedDisk,
     pub(super) journal: Journal,
+    setup: Setup,
     clock: Arc<ManualClock>,
     /// `None` if it could not be opened again.
     broker: Option<Broker>,
@@ -79,12 +103,13 @@ pub(super) struct World {
 
 impl World {
     /// A broker with two empty topics.
-    pub(super) fn new(mapped_tails: bool) -> Self {
+    pub(super) fn new(setup: Setup) -> Self {
         let disk = SimulatedDisk::new();
-        disk.set_mapped_tails(mapped_tails);
+        disk.set_mapped_tails(setup.mapped_tails);
         let partitions = [(SYNCED, Promises::default()), (WRITTEN, Promises::default())];
         let journal = Journal { partitions: partitions.into(), ..Journal::default() };
-        let mut world = Self { disk, journal, clock: Arc::new(clock()), broker: None, sent: 0 };
+        let clock = Arc::new(clock());
+        let mut world = Self { disk, journal, setup, clock, broker: None, sent: 0 };
         world.open().expect("an empty disk opens");
         let settings = TopicConfig::default()
             .segment_bytes(1_024)
@@ -106,7 +131,11 @@ impl World {
     fn open(&mut self) -> Result<()> {
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as _;
         let builder = BrokerBuilder::simulated(&self.disk).clock(clock).background_thread(false);
-        let opened = builder.retention_check_interval(Duration::from_secs(1)).open()?;
+        let mut builder = builder.retention_check_interval(Duration::from_secs(1));
+        if self.setup.one_open_log {
+            builder = builder.max_open_files(2);
+        }
+        let opened = builder.open()?;
         self.broker = Some(opened);
         Ok(())
     }
