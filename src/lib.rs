@@ -97,6 +97,12 @@
 //! first. [`TopicConfig::max_bytes`] is a hard limit, with a choice of what happens when it is
 //! reached: [`WhenFull`].
 //!
+//! # Many partitions
+//!
+//! There may be thousands of partitions. One that is not appended to costs next to nothing: files are
+//! held open only for those that are, and for no more of them at a time than
+//! [`BrokerBuilder::max_open_files`] allows. What grows with what is written down in [`costs`].
+//!
 //! # Errors
 //!
 //! There is one [`Error`], and three questions to ask it: [`Error::is_retriable`],
@@ -185,6 +191,11 @@ pub use topic_partition::TopicPartition;
 /// What is promised, and what is assumed of the disk.
 pub mod durability {
     #![doc = include_str!("log/durability.md")]
+}
+
+/// What a broker needs of the machine, and what that grows with.
+pub mod costs {
+    #![doc = include_str!("broker/costs.md")]
 }
 
 /// The tour in the README is a test.

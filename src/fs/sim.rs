@@ -17,11 +17,12 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use self::file::{SimulatedFile, SimulatedLock};
+use self::file::{Descriptor, SimulatedFile, SimulatedLock};
 pub use self::platter::PowerLoss;
 #[cfg(test)]
 pub(crate) use self::platter::Random;
@@ -56,8 +57,7 @@ use super::{Access, Entry, File, FileSystem, Kind, Lock, TailWrites};
 pub struct SimulatedDisk {
     state: Arc<Mutex<State>>,
     hook: Arc<Mutex<Option<Hook>>>,
-    /// Shared by all handles to the disk; what is inside has one more owner than there are open files.
-    open_files: Arc<Arc<()>>,
+    open_files: Arc<AtomicUsize>,
 }
 
 /// Tests append little: so some of it takes either way.
@@ -174,7 +174,7 @@ impl SimulatedDisk {
 
     /// How many files are open. Locks are not counted.
     pub fn open_files(&self) -> usize {
-        Arc::strong_count(&*self.open_files) - 1
+        self.open_files.load(Ordering::Relaxed)
     }
 
     /// How many calls there were that changed something.
@@ -478,7 +478,7 @@ impl FileSystem for SimulatedDisk {
 impl SimulatedDisk {
     fn file(&self, inode: usize, path: &Path, access: Access) -> Arc<dyn File> {
         let (disk, path) = (self.clone(), path.to_owned());
-        let counted = Some(Arc::clone(&*self.open_files));
-        Arc::new(SimulatedFile { disk, inode, path, access, counted })
+        let descriptor = Some(Descriptor::new(&self.open_files));
+        Arc::new(SimulatedFile { disk, inode, path, access, _descriptor: descriptor })
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{DiskCallKind, SimulatedDisk};
 use crate::fs::map::{MappedFile, WrittenEnd};
@@ -16,7 +17,24 @@ pub(super) struct SimulatedFile {
     pub(super) path: PathBuf,
     pub(super) access: Access,
     /// `None` for a window, which needs no descriptor.
-    pub(super) counted: Option<Arc<()>>,
+    pub(super) _descriptor: Option<Descriptor>,
+}
+
+/// Counts as an open file for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Descriptor(Arc<AtomicUsize>);
+
+impl Descriptor {
+    pub(super) fn new(open_files: &Arc<AtomicUsize>) -> Self {
+        open_files.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(open_files))
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The error number of writing through a handle that was opened for reading.
@@ -145,7 +163,7 @@ impl File for SimulatedFile {
 impl SimulatedFile {
     fn reopened(&self) -> Self {
         let (disk, path) = (self.disk.clone(), self.path.clone());
-        Self { disk, inode: self.inode, path, access: self.access, counted: None }
+        Self { disk, inode: self.inode, path, access: self.access, _descriptor: None }
     }
 }
 
