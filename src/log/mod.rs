@@ -349,6 +349,11 @@ impl PartitionLog {
         Ok(Appended { base_offset, next_offset, log_append_time })
     }
 
+    /// Returns once an append has nothing to wait for, as far as can be known before it.
+    pub(crate) fn wait_until_ready(&self) -> Result<()> {
+        self.lock_appender().map(drop)
+    }
+
     /// Takes the append lock once a batch may be appended; says by when that has to be synced, if
     /// nobody waits for the sync.
     fn lock_appender(&self) -> Result<(MutexGuard<'_, Appender>, Option<Duration>)> {

@@ -63,6 +63,8 @@ impl Partition {
     ) -> Result<T> {
         let topic = self.topic();
         let room = topic.room();
+        // It may have to wait for a sync: better here than while the others of the topic wait, too.
+        self.log().wait_until_ready()?;
         let mut state = room.state.lock();
         loop {
             // A log that was closed, or has failed, while this append waited.
