@@ -1,13 +1,16 @@
 //! The consumer: what it reads, where it is, what it commits.
 //!
 //! [`Consumer`] ties together the partitions and positions ([`subscription`]), the reading
-//! ([`fetcher`]) and the group ([`membership`]). It works on the caller's thread alone; while it
-//! waits in `poll` it leaves a wakeup with each of its partitions.
+//! ([`fetcher`]) and the group ([`membership`]); what it can be asked about these stands in
+//! [`positions`] and [`commits`]. It works on the caller's thread alone; while it waits in `poll` it
+//! leaves a wakeup with each of its partitions.
 
 mod buffered;
+mod commits;
 pub(crate) mod config;
 mod fetcher;
 mod membership;
+mod positions;
 pub(crate) mod records;
 mod subscription;
 #[cfg(test)]
@@ -25,9 +28,8 @@ use self::records::ConsumerRecords;
 use self::subscription::{StartPolicy, Subscription};
 use crate::broker::Broker;
 use crate::error::{Error, Result};
-use crate::group::OffsetAndMetadata;
 use crate::log::end_offsets::Wakeup;
-use crate::time::{Deadline, Timestamp};
+use crate::time::Deadline;
 use crate::topic_partition::TopicPartition;
 
 /// A waiting consumer looks this often for partitions that its topics have got.
@@ -329,109 +331,6 @@ impl Consumer {
         Ok(())
     }
 
-    fn commit_due_in(&self) -> Option<Duration> {
-        self.auto_commit?;
-        Some(self.auto_commit_at.saturating_sub(self.broker.clock().monotonic()))
-    }
-
-    fn commit_if_due(&mut self) -> Result<()> {
-        let Some(interval) = self.auto_commit else { return Ok(()) };
-        let now = self.broker.clock().monotonic();
-        if now < self.auto_commit_at {
-            return Ok(());
-        }
-        self.auto_commit_at = now.saturating_add(interval);
-        self.commit()
-    }
-
-    /// Commits the position of every partition: everything that polls have returned so far counts
-    /// as done. Durable when it returns; blocks for one sync, which commits of other consumers
-    /// share, and for none if nothing has moved since the last commit.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::FencedGeneration`] if the group has gone on without this consumer;
-    /// [`Error::GroupOccupied`] if partitions were assigned by hand and a consumer is subscribed
-    /// under the group's name; [`Error::InvalidGroup`] without a group; [`Error::ReadOnly`];
-    /// [`Error::StorageFull`]: then nothing was committed, and it can be tried again;
-    /// [`Error::UnknownTopic`] if a topic was deleted and [`poll`](Self::poll) has not told yet:
-    /// nothing was committed; [`Error::OffsetOutOfRange`] after a seek beyond the end;
-    /// [`Error::Closed`].
-    pub fn commit(&mut self) -> Result<()> {
-        let offsets = self.subscription.uncommitted();
-        self.commit_these(&offsets)
-    }
-
-    /// Commits the given offsets and no others: for when not everything that was polled is done
-    /// with, or with metadata. The position stays where it is.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use sapwood::{Broker, OffsetAndMetadata, Record, TopicConfig};
-    /// # let broker = Broker::in_memory()?;
-    /// # let orders = broker.create_topic("orders", TopicConfig::default())?;
-    /// # orders.partition(0)?.append(&[Record::new("paid"), Record::new("shipped")])?;
-    /// let mut consumer = broker.consumer().group("billing").subscribe(["orders"])?;
-    /// for record in &consumer.poll(Duration::from_secs(1))? {
-    ///     // One more than the record: that is where to resume.
-    ///     let done = OffsetAndMetadata::new(record.offset() + 1).metadata("by hand");
-    ///     consumer.commit_offsets([(record.topic_partition().clone(), done)])?;
-    /// }
-    /// # let committed = consumer.committed(&consumer.assignment()[0])?.unwrap();
-    /// # assert_eq!((committed.offset, committed.metadata.as_str()), (2, "by hand"));
-    /// # Ok::<(), sapwood::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`commit`](Self::commit); [`Error::OffsetOutOfRange`] for an offset beyond the log end
-    /// offset; [`Error::UnknownTopic`], [`Error::UnknownPartition`]; [`Error::InvalidRecord`] for
-    /// metadata of more than 4096 bytes. Then none of them is committed.
-    pub fn commit_offsets(
-        &mut self,
-        offsets: impl IntoIterator<Item = (TopicPartition, OffsetAndMetadata)>,
-    ) -> Result<()> {
-        let offsets: Vec<_> = offsets.into_iter().collect();
-        self.commit_these(&offsets)
-    }
-
-    fn commit_these(&mut self, offsets: &[(TopicPartition, OffsetAndMetadata)]) -> Result<()> {
-        self.broker.check_open()?;
-        let Some(member) = &self.member else {
-            let reason = "a consumer commits under the name of a group, and has none";
-            return Err(Error::InvalidGroup { group: String::new(), reason });
-        };
-        member.commit(offsets, |of| {
-            self.broker.check_open()?;
-            // What was read of a topic that is gone must not count as read of a new one with its
-            // name.
-            match self.subscription.find(of) {
-                Ok(assigned) if assigned.partition.log().is_closed() => {
-                    Err(Error::UnknownTopic { topic: of.topic().to_owned() })
-                }
-                _ => Ok(()),
-            }
-        })?;
-        self.subscription.note_committed(offsets);
-        Ok(())
-    }
-
-    /// What the group has committed for a partition, whether assigned to this consumer or not.
-    /// `None` if nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidGroup`] without a group; [`Error::Closed`].
-    pub fn committed(&self, partition: &TopicPartition) -> Result<Option<OffsetAndMetadata>> {
-        self.broker.check_open()?;
-        let Some(member) = &self.member else {
-            let reason = "offsets are committed under the name of a group, and there is none";
-            return Err(Error::InvalidGroup { group: String::new(), reason });
-        };
-        let committed = self.broker.groups().committed(member.group(), partition)?;
-        Ok(committed.as_ref().map(OffsetAndMetadata::from))
-    }
-
     /// The partitions that this consumer reads, paused ones included.
     pub fn assignment(&self) -> Vec<TopicPartition> {
         let assigned = self.subscription.assigned.iter();
@@ -441,139 +340,6 @@ impl Consumer {
     /// The topics it is subscribed to; none if partitions were assigned by hand.
     pub fn subscription(&self) -> impl Iterator<Item = &str> {
         self.subscription.topics()
-    }
-
-    /// The offset of the record that comes next in a partition.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotAssigned`]; [`Error::NoCommittedOffset`] if it is not known where to begin.
-    pub fn position(&self, partition: &TopicPartition) -> Result<u64> {
-        let assigned = self.subscription.find(partition)?;
-        match assigned.position {
-            Some(position) => Ok(position),
-            None => self.fetcher.start().first_position(&assigned.partition),
-        }
-    }
-
-    /// How many offsets lie between the position in a partition and the last visible record: 0 for
-    /// a consumer that has caught up.
-    ///
-    /// # Errors
-    ///
-    /// As [`position`](Self::position).
-    pub fn lag(&self, partition: &TopicPartition) -> Result<u64> {
-        let end = self.subscription.find(partition)?.partition.high_watermark();
-        Ok(end.saturating_sub(self.position(partition)?))
-    }
-
-    /// [`lag`](Self::lag), summed up over all partitions.
-    ///
-    /// # Errors
-    ///
-    /// As [`position`](Self::position).
-    pub fn total_lag(&self) -> Result<u64> {
-        self.assignment().iter().try_fold(0, |sum: u64, of| Ok(sum.saturating_add(self.lag(of)?)))
-    }
-
-    /// Goes to an offset in a partition: the next poll returns the record there, or the first one
-    /// after it. Commits nothing. An offset that does not exist is for
-    /// [`auto_offset_reset`](ConsumerBuilder::auto_offset_reset) to deal with when it is polled.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotAssigned`].
-    pub fn seek(&mut self, partition: &TopicPartition, offset: u64) -> Result<()> {
-        self.subscription.find_mut(partition)?.seek(offset);
-        Ok(())
-    }
-
-    /// Goes to the oldest record of every partition.
-    pub fn seek_to_beginning(&mut self) {
-        for assigned in &mut self.subscription.assigned {
-            assigned.seek(assigned.partition.log_start_offset());
-        }
-    }
-
-    /// Goes to the oldest record of a partition.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotAssigned`].
-    pub fn seek_to_beginning_of(&mut self, partition: &TopicPartition) -> Result<()> {
-        let assigned = self.subscription.find_mut(partition)?;
-        assigned.seek(assigned.partition.log_start_offset());
-        Ok(())
-    }
-
-    /// Goes behind the last visible record of every partition.
-    pub fn seek_to_end(&mut self) {
-        for assigned in &mut self.subscription.assigned {
-            assigned.seek(assigned.partition.high_watermark());
-        }
-    }
-
-    /// Goes behind the last visible record of a partition.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotAssigned`].
-    pub fn seek_to_end_of(&mut self, partition: &TopicPartition) -> Result<()> {
-        let assigned = self.subscription.find_mut(partition)?;
-        assigned.seek(assigned.partition.high_watermark());
-        Ok(())
-    }
-
-    /// Goes to the first record of a partition that has this timestamp or a later one; behind the
-    /// last visible record if there is none.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotAssigned`]; and as
-    /// [`offset_for_timestamp`](crate::Partition::offset_for_timestamp). The position is as before
-    /// then.
-    pub fn seek_to_timestamp(
-        &mut self,
-        partition: &TopicPartition,
-        timestamp: Timestamp,
-    ) -> Result<()> {
-        let assigned = self.subscription.find_mut(partition)?;
-        // Asked first: what becomes visible after this must not be skipped.
-        let end = assigned.partition.high_watermark();
-        let found = assigned.partition.offset_for_timestamp(timestamp)?;
-        assigned.seek(found.map_or(end, |(offset, _)| offset));
-        Ok(())
-    }
-
-    /// Stops returning records of the given partitions until [`resume`](Self::resume). They stay
-    /// assigned, and positions stay where they are.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotAssigned`]; those before it in the list are paused then.
-    pub fn pause(&mut self, partitions: &[TopicPartition]) -> Result<()> {
-        partitions.iter().try_for_each(|of| {
-            self.subscription.find_mut(of)?.paused = true;
-            Ok(())
-        })
-    }
-
-    /// Goes on with paused partitions.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotAssigned`]; those before it in the list are resumed then.
-    pub fn resume(&mut self, partitions: &[TopicPartition]) -> Result<()> {
-        partitions.iter().try_for_each(|of| {
-            self.subscription.find_mut(of)?.paused = false;
-            Ok(())
-        })
-    }
-
-    /// The partitions that are paused.
-    pub fn paused(&self) -> Vec<TopicPartition> {
-        let paused = self.subscription.assigned.iter().filter(|assigned| assigned.paused);
-        paused.map(|assigned| assigned.topic_partition().clone()).collect()
     }
 
     /// A handle with which another thread can end a [`poll`](Self::poll) that waits.

@@ -1,0 +1,113 @@
+//! What a consumer tells its group: committing, by hand and by itself.
+
+use std::time::Duration;
+
+use crate::consumer::Consumer;
+use crate::error::{Error, Result};
+use crate::group::OffsetAndMetadata;
+use crate::topic_partition::TopicPartition;
+
+impl Consumer {
+    /// Commits the position of every partition: everything that polls have returned so far counts
+    /// as done. Durable when it returns; blocks for one sync, which commits of other consumers
+    /// share, and for none if nothing has moved since the last commit.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::FencedGeneration`] if the group has gone on without this consumer;
+    /// [`Error::GroupOccupied`] if partitions were assigned by hand and a consumer is subscribed
+    /// under the group's name; [`Error::InvalidGroup`] without a group; [`Error::ReadOnly`];
+    /// [`Error::StorageFull`]: then nothing was committed, and it can be tried again;
+    /// [`Error::UnknownTopic`] if a topic was deleted and [`poll`](Self::poll) has not told yet:
+    /// nothing was committed; [`Error::OffsetOutOfRange`] after a seek beyond the end;
+    /// [`Error::Closed`].
+    pub fn commit(&mut self) -> Result<()> {
+        let offsets = self.subscription.uncommitted();
+        self.commit_these(&offsets)
+    }
+
+    /// Commits the given offsets and no others: for when not everything that was polled is done
+    /// with, or with metadata. The position stays where it is.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use sapwood::{Broker, OffsetAndMetadata, Record, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// # let orders = broker.create_topic("orders", TopicConfig::default())?;
+    /// # orders.partition(0)?.append(&[Record::new("paid"), Record::new("shipped")])?;
+    /// let mut consumer = broker.consumer().group("billing").subscribe(["orders"])?;
+    /// for record in &consumer.poll(Duration::from_secs(1))? {
+    ///     // One more than the record: that is where to resume.
+    ///     let done = OffsetAndMetadata::new(record.offset() + 1).metadata("by hand");
+    ///     consumer.commit_offsets([(record.topic_partition().clone(), done)])?;
+    /// }
+    /// # let committed = consumer.committed(&consumer.assignment()[0])?.unwrap();
+    /// # assert_eq!((committed.offset, committed.metadata.as_str()), (2, "by hand"));
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit); [`Error::OffsetOutOfRange`] for an offset beyond the log end
+    /// offset; [`Error::UnknownTopic`], [`Error::UnknownPartition`]; [`Error::InvalidRecord`] for
+    /// metadata of more than 4096 bytes. Then none of them is committed.
+    pub fn commit_offsets(
+        &mut self,
+        offsets: impl IntoIterator<Item = (TopicPartition, OffsetAndMetadata)>,
+    ) -> Result<()> {
+        let offsets: Vec<_> = offsets.into_iter().collect();
+        self.commit_these(&offsets)
+    }
+
+    fn commit_these(&mut self, offsets: &[(TopicPartition, OffsetAndMetadata)]) -> Result<()> {
+        self.broker.check_open()?;
+        let Some(member) = &self.member else {
+            let reason = "a consumer commits under the name of a group, and has none";
+            return Err(Error::InvalidGroup { group: String::new(), reason });
+        };
+        member.commit(offsets, |of| {
+            self.broker.check_open()?;
+            // What was read of a topic that is gone must not count as read of a new one with its
+            // name.
+            match self.subscription.find(of) {
+                Ok(assigned) if assigned.partition.log().is_closed() => {
+                    Err(Error::UnknownTopic { topic: of.topic().to_owned() })
+                }
+                _ => Ok(()),
+            }
+        })?;
+        self.subscription.note_committed(offsets);
+        Ok(())
+    }
+
+    /// What the group has committed for a partition, whether assigned to this consumer or not.
+    /// `None` if nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidGroup`] without a group; [`Error::Closed`].
+    pub fn committed(&self, partition: &TopicPartition) -> Result<Option<OffsetAndMetadata>> {
+        self.broker.check_open()?;
+        let Some(member) = &self.member else {
+            let reason = "offsets are committed under the name of a group, and there is none";
+            return Err(Error::InvalidGroup { group: String::new(), reason });
+        };
+        let committed = self.broker.groups().committed(member.group(), partition)?;
+        Ok(committed.as_ref().map(OffsetAndMetadata::from))
+    }
+
+    pub(super) fn commit_due_in(&self) -> Option<Duration> {
+        self.auto_commit?;
+        Some(self.auto_commit_at.saturating_sub(self.broker.clock().monotonic()))
+    }
+
+    pub(super) fn commit_if_due(&mut self) -> Result<()> {
+        let Some(interval) = self.auto_commit else { return Ok(()) };
+        let now = self.broker.clock().monotonic();
+        if now < self.auto_commit_at {
+            return Ok(());
+        }
+        self.auto_commit_at = now.saturating_add(interval);
+        self.commit()
+    }
+}
