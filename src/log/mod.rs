@@ -149,7 +149,7 @@ struct Parts {
 impl Appender {
     fn writer(&mut self) -> Result<&mut SegmentWriter> {
         // A log opened read-only is refused earlier.
-        self.writer.as_mut().ok_or(Error::Closed { what: "the broker" })
+        self.writer.as_mut().ok_or_else(|| Error::Closed { what: "the broker" })
     }
 }
 
