@@ -12,7 +12,6 @@ pub struct GroupCommit {
 
 struct State {
     space: Space,
-    buffer: Vec<u8>,
     written: u64,
     synced: u64,
     syncing: bool,
@@ -21,18 +20,14 @@ struct State {
 impl GroupCommit {
     pub fn new(space: Space) -> Self {
         let file = space.file.try_clone().unwrap();
-        let state = State { space, buffer: Vec::new(), written: 0, synced: 0, syncing: false };
+        let state = State { space, written: 0, synced: 0, syncing: false };
         Self { state: Mutex::new(state), returned: Condvar::new(), file }
     }
 
-    /// Writes a batch of one record, and returns when it is synced.
-    pub fn append(&self, value: &[u8]) {
+    /// Writes a batch, and returns when it is synced.
+    pub fn append(&self, batch: &[u8]) {
         let mut state = self.state.lock().unwrap();
-        let State { space, buffer, .. } = &mut *state;
-        super::begin(buffer);
-        super::record(buffer, 0, value);
-        super::finish(buffer, 1);
-        space.write(buffer);
+        state.space.write(batch);
         state.written += 1;
         let own = state.written;
         while state.synced < own {

@@ -5,7 +5,9 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-const STEP: usize = 1 << 20;
+/// As much as the crate puts there at a time: little where little is written.
+const STEP_MIN: usize = 64 << 10;
+const STEP_MAX: usize = 1 << 20;
 
 pub struct Growing {
     path: PathBuf,
@@ -33,6 +35,19 @@ impl Growing {
         self.at += bytes.len();
     }
 
+    /// Puts a batch at the end, in the way that is the faster one for its size.
+    pub fn append(&mut self, batch: &[u8]) {
+        if batch.len() < 4096 { self.store(batch) } else { self.write(batch) }
+    }
+
+    pub fn sync(&self) {
+        self.file.sync_data().unwrap();
+    }
+
+    pub fn len(&self) -> usize {
+        self.at
+    }
+
     /// Stores at the end, through a mapping of zeros.
     pub fn store(&mut self, bytes: &[u8]) {
         let fits =
@@ -49,11 +64,12 @@ impl Growing {
     fn map(&mut self) {
         self.window = None;
         let end = self.at.next_multiple_of(4096);
-        let zeros = [0; 64 << 10];
-        for step in 0..STEP / zeros.len() {
+        let zeros = [0; STEP_MIN];
+        let step_len = self.at.clamp(STEP_MIN, STEP_MAX).next_multiple_of(STEP_MIN);
+        for step in 0..step_len / zeros.len() {
             self.file.write_all_at(&zeros, (end + step * zeros.len()) as u64).unwrap();
         }
-        let (start, len) = (self.at - self.at % 4096, end + STEP - (self.at - self.at % 4096));
+        let (start, len) = (self.at - self.at % 4096, end + step_len - (self.at - self.at % 4096));
         // SAFETY: nobody else has the file.
         let map = unsafe {
             memmap2::MmapOptions::new().offset(start as u64).len(len).map_mut(&self.file)

@@ -6,8 +6,11 @@
 #![allow(dead_code)] // each benchmark uses its part
 #![allow(unsafe_code)] // a mapping of a file, as the crate has one in `fs/map.rs`
 
+pub mod codec;
 pub mod group_commit;
 pub mod growing;
+pub mod hand_over;
+pub mod log;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -81,6 +84,13 @@ pub fn finish(buffer: &mut [u8], records: u32) {
     buffer[17..21].copy_from_slice(&crc.to_be_bytes());
 }
 
+/// A whole batch of records with the same value.
+pub fn batch(buffer: &mut Vec<u8>, records: u32, value: &[u8]) {
+    begin(buffer);
+    (0..i64::from(records)).for_each(|offset_delta| record(buffer, offset_delta, value));
+    finish(buffer, records);
+}
+
 /// A file of zeros that is written from its start on, over and over.
 pub struct Space {
     pub file: File,
@@ -126,29 +136,43 @@ impl Space {
     }
 }
 
+/// Splits off the first batch, its checksum checked: its payload, its number of records, what follows.
+#[inline]
+pub fn split_batch(bytes: &[u8]) -> (&[u8], u32, &[u8]) {
+    let length = u32::from_be_bytes(bytes[8..12].try_into().unwrap()) as usize + 12;
+    let (batch, rest) = bytes.split_at(length);
+    let stored = u32::from_be_bytes(batch[17..21].try_into().unwrap());
+    assert_eq!(crc32c::crc32c(&batch[21..]), stored);
+    let count = u32::from_be_bytes(batch[57..61].try_into().unwrap());
+    (&batch[HEADER..], count, rest)
+}
+
+/// Walks the records of a batch. Returns value bytes.
+#[inline]
+pub fn walk(mut payload: &[u8], count: u32) -> u64 {
+    let mut sum = 0;
+    for _ in 0..count {
+        let (_, fields) = read_varint(payload);
+        let (_, fields) = read_varint(&fields[1..]);
+        let (_, fields) = read_varint(fields);
+        let (key, fields) = read_varint(fields);
+        let fields = &fields[key.max(0) as usize..];
+        let (value, fields) = read_varint(fields);
+        let (value, fields) = fields.split_at(value as usize);
+        let (headers, fields) = read_varint(fields);
+        assert_eq!(headers, 0);
+        sum += u64::from(value[0]) + value.len() as u64;
+        payload = fields;
+    }
+    sum
+}
+
 /// Walks batches end to end: checksum, then every record's value. Returns count and value bytes.
 pub fn read_all(mut bytes: &[u8]) -> (u64, u64) {
     let (mut records, mut sum) = (0, 0);
     while bytes.len() > HEADER {
-        let length = u32::from_be_bytes(bytes[8..12].try_into().unwrap()) as usize + 12;
-        let (batch, rest) = bytes.split_at(length);
-        let stored = u32::from_be_bytes(batch[17..21].try_into().unwrap());
-        assert_eq!(crc32c::crc32c(&batch[21..]), stored);
-        let count = u32::from_be_bytes(batch[57..61].try_into().unwrap());
-        let mut payload = &batch[HEADER..];
-        for _ in 0..count {
-            let (_, fields) = read_varint(payload);
-            let (_, fields) = read_varint(&fields[1..]);
-            let (_, fields) = read_varint(fields);
-            let (key, fields) = read_varint(fields);
-            let fields = &fields[key.max(0) as usize..];
-            let (value, fields) = read_varint(fields);
-            let (value, fields) = fields.split_at(value as usize);
-            let (headers, fields) = read_varint(fields);
-            assert_eq!(headers, 0);
-            sum += u64::from(value[0]) + value.len() as u64;
-            payload = fields;
-        }
+        let (payload, count, rest) = split_batch(bytes);
+        sum += walk(payload, count);
         records += u64::from(count);
         bytes = rest;
     }
@@ -157,11 +181,7 @@ pub fn read_all(mut bytes: &[u8]) -> (u64, u64) {
 
 /// Reads one record of the batch that begins here: checksum, then as many records as come before it.
 pub fn read_one(bytes: &[u8], number: u32) -> &[u8] {
-    let length = u32::from_be_bytes(bytes[8..12].try_into().unwrap()) as usize + 12;
-    let batch = &bytes[..length];
-    let stored = u32::from_be_bytes(batch[17..21].try_into().unwrap());
-    assert_eq!(crc32c::crc32c(&batch[21..]), stored);
-    let mut payload = &batch[HEADER..];
+    let (mut payload, _, _) = split_batch(bytes);
     for _ in 0..number {
         let (size, fields) = read_varint(payload);
         payload = &fields[size as usize..];

@@ -21,17 +21,11 @@ mod opening;
 mod producing;
 mod reading;
 mod scale;
+#[path = "../timing/mod.rs"]
+mod timing;
 mod waiting;
 
-use std::path::PathBuf;
-
 use measure::Report;
-
-/// Where a row may put its files; gone when it ends.
-fn scratch() -> tempfile::TempDir {
-    let root = std::env::var_os("SAPWOOD_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    tempfile::tempdir_in(root).unwrap()
-}
 
 type Row = (&'static str, fn(&mut Report));
 

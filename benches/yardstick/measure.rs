@@ -1,6 +1,6 @@
-//! Rounds, medians, and what is printed of them.
+//! Rounds, and what is printed of them.
 
-use std::time::{Duration, Instant};
+use crate::timing::median;
 
 /// What a row must reach.
 #[derive(Debug, Clone, Copy)]
@@ -75,32 +75,4 @@ impl Pairs {
     pub fn millions(&self) -> String {
         format!("bare {:.2} M/s, sapwood {:.2} M/s", self.bare() / 1e6, self.ours() / 1e6)
     }
-}
-
-pub fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// How many a second.
-pub fn rate(count: u64, work: impl FnOnce()) -> f64 {
-    count as f64 / seconds(work)
-}
-
-pub fn seconds(work: impl FnOnce()) -> f64 {
-    let started = Instant::now();
-    work();
-    started.elapsed().as_secs_f64()
-}
-
-/// A value below which so many parts of a thousand lie.
-pub fn permille(sorted: &[Duration], part: usize) -> Duration {
-    sorted[(sorted.len() * part / 1_000).min(sorted.len() - 1)]
-}
-
-/// Percentiles to p99.9, in words.
-pub fn percentiles(sorted: &[Duration]) -> String {
-    let [p50, p99, p999] = [500, 990, 999].map(|part| permille(sorted, part));
-    format!("p50 {p50:.1?}, p99 {p99:.1?}, p99.9 {p999:.1?}")
 }

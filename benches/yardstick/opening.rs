@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use sapwood::{Broker, Durability, Record, TopicConfig};
 
-use crate::measure::{Pairs, Report, Target, seconds};
+use crate::measure::{Pairs, Report, Target};
 use crate::producing::VALUE;
-use crate::scratch;
+use crate::timing::{scratch, seconds};
 
 const TAIL: u64 = 64 << 20;
 

@@ -9,8 +9,8 @@ use sapwood::{Broker, Durability, Partition, Record, Topic, TopicConfig};
 use crate::bare::group_commit::GroupCommit;
 use crate::bare::growing::Growing;
 use crate::bare::{self, Space};
-use crate::measure::{Pairs, Report, Target, percentiles, rate, seconds};
-use crate::scratch;
+use crate::measure::{Pairs, Report, Target};
+use crate::timing::{percentiles, rate, scratch, seconds};
 
 pub const VALUE: [u8; 100] = [b'v'; 100];
 const BATCH_BYTES: usize = 16 << 10;
@@ -52,9 +52,7 @@ fn bare_batched(mut store: impl FnMut(&[u8]), buffer: &mut Vec<u8>, records: u64
 
 fn bare_single(mut store: impl FnMut(&[u8]), buffer: &mut Vec<u8>, records: u64) {
     for _ in 0..records {
-        bare::begin(buffer);
-        bare::record(buffer, 0, &VALUE);
-        bare::finish(buffer, 1);
+        bare::batch(buffer, 1, &VALUE);
         store(buffer);
     }
 }
@@ -154,9 +152,7 @@ fn synced_pairs() -> Pairs {
     let mut space = Space::new(&directory.path().join("bare"), 16 << 20);
     let mut buffer = Vec::new();
     let mut bare = || {
-        bare::begin(&mut buffer);
-        bare::record(&mut buffer, 0, &VALUE);
-        bare::finish(&mut buffer, 1);
+        bare::batch(&mut buffer, 1, &VALUE);
         space.write_and_sync(&buffer);
     };
     let mut pairs = Pairs::default();
@@ -200,7 +196,13 @@ pub fn synced_by_many(report: &mut Report) {
         };
         let pairs = Pairs::of(
             7,
-            || in_threads(&|thread| bare[thread % partitions].append(&VALUE)),
+            || {
+                in_threads(&|thread| {
+                    let mut buffer = Vec::with_capacity(SINGLE);
+                    bare::batch(&mut buffer, 1, &VALUE);
+                    bare[thread % partitions].append(&buffer);
+                })
+            },
             || in_threads(&|thread| append_one(&logs[thread % partitions])),
         );
         let detail = format!(

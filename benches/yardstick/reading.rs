@@ -7,9 +7,9 @@ use std::time::Duration;
 use sapwood::{Broker, Record, TopicPartition};
 
 use crate::bare;
-use crate::measure::{Pairs, Report, Target, rate};
+use crate::measure::{Pairs, Report, Target};
 use crate::producing::{VALUE, topic, written};
-use crate::scratch;
+use crate::timing::{rate, scratch};
 
 /// A topic `log` of one partition and one segment.
 fn fill(broker: &Broker, records: u64, per_batch: usize) {

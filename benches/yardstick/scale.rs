@@ -2,9 +2,9 @@
 
 use sapwood::{Broker, Record};
 
-use crate::measure::{Pairs, Report, Target, seconds};
+use crate::measure::{Pairs, Report, Target};
 use crate::producing::{VALUE, topic, written};
-use crate::scratch;
+use crate::timing::{scratch, seconds};
 
 /// R10: one thread that sends a run of records to each partition in turn, to 1 and to 256.
 pub fn partitions(report: &mut Report) {
