@@ -26,6 +26,10 @@ use crate::time::Deadline;
 /// background thread: no send takes for ever because others send too.
 const FAVOURS_MAX: usize = 16;
 
+/// Whoever waits for a delivery syncs by itself. Where nobody does, the background thread does after
+/// so long: consumers see the records then, and one sync serves all that were written meanwhile.
+const SYNC_DELAY: Duration = Duration::from_millis(10);
+
 /// The right and duty to write the first batch of a queue. However it ends, also by a panic in a
 /// user's clock, the batch is answered or back in the queue, and the next thread has its turn.
 struct Turn<'a> {
@@ -189,7 +193,8 @@ impl Accumulator {
         self.recycle(builder, reserved);
     }
 
-    /// Remembers that a flush has to sync this log: under `Written` it is visible already.
+    /// Remembers that a flush has to sync this log, and sees to it that somebody syncs it soon: under
+    /// `Written` it is visible already.
     fn note_unflushed(&self, batch: &Batch, appended: &Appended) {
         let log = batch.partition.log();
         if log.ends().high_watermark() >= appended.next_offset {
@@ -197,6 +202,7 @@ impl Accumulator {
         }
         let unflushed = Unflushed { log: Arc::downgrade(log), next_offset: appended.next_offset };
         self.unflushed.lock().insert(Arc::as_ptr(log).addr(), unflushed);
+        self.leave_to_maintenance(SYNC_DELAY);
     }
 
     /// Remembers a failed batch for the next flush. One whose deliveries are all gone is certain to

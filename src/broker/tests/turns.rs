@@ -12,6 +12,7 @@ use crate::broker::maintenance::Chore;
 use crate::error::{Error, Result};
 use crate::fs::faults::{FailingFileSystem, Operation};
 use crate::log::config::{Durability, TopicConfig};
+use crate::record::Record;
 use crate::time::{Clock, ManualClock, Timestamp};
 
 const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -237,4 +238,24 @@ fn chores_whose_owners_have_gone_are_forgotten_even_if_no_turn_is_ever_run() {
         drop(broker.producer().build().unwrap());
     }
     assert!(broker.maintenance().chore_count() <= 1);
+}
+
+#[test]
+fn a_synced_record_that_nobody_waits_for_is_seen_within_milliseconds() {
+    let fs = FailingFileSystem::over_memory();
+    let clock = Arc::new(ManualClock::new(T0));
+    let broker = builder(&fs).clock(clock.clone()).open().unwrap();
+    let orders = broker.create_topic("orders", TopicConfig::default()).unwrap();
+    let log = orders.partition(0).unwrap();
+    let producer = broker.producer().build().unwrap();
+    broker.run_maintenance().unwrap();
+    drop(producer.send(&orders, Record::new("paid")).unwrap());
+    // Without lingering the batch is due at once, and its sync a little later.
+    for _ in 0..2 {
+        let wait = broker.maintenance().next_turn().saturating_sub(clock.monotonic());
+        assert!(wait <= Duration::from_millis(10), "{wait:?}");
+        clock.advance(wait);
+        broker.run_maintenance().unwrap();
+    }
+    assert_eq!(log.high_watermark(), 1);
 }
