@@ -162,7 +162,7 @@ mod topic_partition;
 
 pub use broker::Broker;
 pub use broker::config::BrokerBuilder;
-pub use broker::verify::{PartitionVerification, VerifyReport};
+pub use broker::verify::{PartitionVerification, VerifyProgress, VerifyReport};
 pub use consumer::config::{AutoOffsetReset, ConsumerBuilder};
 pub use consumer::records::{ConsumerRecord, ConsumerRecords, ConsumerRecordsIter, OwnedRecord};
 pub use consumer::{Consumer, WakeupHandle};
