@@ -142,6 +142,7 @@
 mod broker;
 mod concurrency;
 mod consumer;
+mod dump;
 mod error;
 mod fs;
 #[cfg(fuzzing)]
@@ -166,6 +167,10 @@ pub use broker::verify::{PartitionVerification, VerifyProgress, VerifyReport};
 pub use consumer::config::{AutoOffsetReset, ConsumerBuilder};
 pub use consumer::records::{ConsumerRecord, ConsumerRecords, ConsumerRecordsIter, OwnedRecord};
 pub use consumer::{Consumer, WakeupHandle};
+pub use dump::batch::{BatchDump, RecordDump, RecordsDump};
+pub use dump::index::{OffsetIndexEntry, TimeIndexEntry};
+pub use dump::segment::{SegmentDump, SegmentPart, SegmentParts};
+pub use dump::{CheckpointDump, DirectoryDump, PartitionDump, TopicDump};
 pub use error::{Corruption, Error, Result, TrySendError};
 #[cfg(any(test, feature = "sim"))]
 pub use fs::sim::{DiskCall, DiskCallKind, PowerLoss, SimulatedDisk, Verdict};
@@ -174,11 +179,14 @@ pub use log::config::{Durability, TopicConfig, WhenFull};
 pub use log::recovery::{CutTail, PartitionRecovery, RecoveryMode};
 pub use metrics::{GroupLag, LatencySnapshot, MetricsSnapshot};
 pub use producer::{Delivery, Producer, ProducerBuilder};
+pub use record::compression::Codec;
+pub use record::control::{ControlRecord, TransactionResult};
 pub use record::{Compression, Header, Headers, Record, TimestampType};
 pub use segment::records_file::ReadMode;
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use topic::log_manager::RecoveryReport;
 pub use topic::partitioner::{DefaultPartitioner, Partitioner, Placement};
+pub use topic::registry::TopicState;
 pub use topic::{Partition, RecordMetadata, Topic};
 pub use topic_partition::TopicPartition;
 

@@ -478,12 +478,22 @@ fn not_a_directory(path: &Path, reason: &'static str) -> Error {
 
 /// Reads the registry. A directory without one is new, unless partitions of ours are in it.
 fn read_registry(environment: &Environment, directory: &Path) -> Result<Registry> {
+    if let Some(registry) = load_registry(&*environment.fs, directory)? {
+        return Ok(registry);
+    }
+    check_nothing_is_registered(environment, directory, &directory.join(REGISTRY_FILE))?;
+    Ok(Registry::default())
+}
+
+/// Reads the registry, if there is one.
+///
+/// # Errors
+///
+/// [`Error::Corrupt`], [`Error::UnsupportedFormat`], I/O errors.
+pub(crate) fn load_registry(fs: &dyn FileSystem, directory: &Path) -> Result<Option<Registry>> {
     let path = directory.join(REGISTRY_FILE);
-    let Some(bytes) = durably::read(&*environment.fs, &path, REGISTRY_LEN_MAX)? else {
-        check_nothing_is_registered(environment, directory, &path)?;
-        return Ok(Registry::default());
-    };
-    registry::decode(&bytes).map_err(|error| match error {
+    let Some(bytes) = durably::read(fs, &path, REGISTRY_LEN_MAX)? else { return Ok(None) };
+    registry::decode(&bytes).map(Some).map_err(|error| match error {
         RegistryError::Damaged(reason) => Corruption::of_file(&path, reason).into(),
         RegistryError::Unsupported(reason) => Error::UnsupportedFormat { path, reason },
     })

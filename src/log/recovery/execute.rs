@@ -51,7 +51,7 @@ pub(crate) fn execute(
 }
 
 fn note_failed_sync(environment: &Environment, directory: &Path) -> Result<()> {
-    let slots = super::read_checkpoint(environment, directory)?;
+    let slots = super::read_checkpoint(&*environment.fs, directory)?;
     let Some(checkpoint) = slots.newest() else { return Ok(()) };
     let path = directory.join(WATERMARK_FILE);
     // A new file: it may have been a sync of this one that failed.

@@ -24,7 +24,7 @@ use self::salvage::Rescue;
 use self::survey::Survey;
 use self::walk::Walk;
 use crate::error::{Error, Result};
-use crate::fs::durably;
+use crate::fs::{FileSystem, durably};
 use crate::log::Environment;
 use crate::log::checkpoint::{self, Checkpoint, Slots, WATERMARK_FILE, WATERMARK_FILE_LEN};
 use crate::log::config::{Durability, TopicConfig};
@@ -178,7 +178,7 @@ pub(crate) fn plan(
     config: &TopicConfig,
 ) -> Result<Plan> {
     // In this order: should the log be growing meanwhile, the files hold what the checkpoint says.
-    let slots = read_checkpoint(environment, directory)?;
+    let slots = read_checkpoint(&*environment.fs, directory)?;
     let survey = Survey::take(environment, topic_partition, directory)?;
     let checkpoint = slots.newest();
     let start = survey.starting_segment(checkpoint)?;
@@ -218,7 +218,7 @@ pub(crate) fn plan_in(
     if mode == RecoveryMode::Refuse {
         return plan(environment, topic_partition, directory, config);
     }
-    let slots = read_checkpoint(environment, directory)?;
+    let slots = read_checkpoint(&*environment.fs, directory)?;
     let survey = Survey::take(environment, topic_partition, directory)?;
     let rescue = salvage::look(environment, &survey, slots.newest())?;
     if rescue.is_empty() {
@@ -265,11 +265,12 @@ fn carry_from(
     })
 }
 
-pub(super) fn read_checkpoint(environment: &Environment, directory: &Path) -> Result<Slots> {
+/// Reads the checkpoint file of a partition; nothing if it is missing or not one.
+pub(crate) fn read_checkpoint(fs: &dyn FileSystem, directory: &Path) -> Result<Slots> {
     let path = directory.join(WATERMARK_FILE);
     let limit = WATERMARK_FILE_LEN as u64;
     // A file of another length is not ours: as good as none.
-    let bytes = match durably::read(&*environment.fs, &path, limit) {
+    let bytes = match durably::read(fs, &path, limit) {
         Ok(bytes) => bytes.unwrap_or_default(),
         Err(Error::Corrupt(_)) => Vec::new(),
         Err(error) => return Err(error),
