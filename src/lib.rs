@@ -162,6 +162,7 @@ mod topic;
 mod topic_partition;
 
 pub use broker::Broker;
+pub use broker::backup::{BackupReport, PartitionBackup};
 pub use broker::config::BrokerBuilder;
 pub use broker::verify::{PartitionVerification, VerifyProgress, VerifyReport};
 pub use consumer::config::{AutoOffsetReset, ConsumerBuilder};

@@ -3,6 +3,7 @@
 //! A [`Broker`] owns the log manager, the groups and the one background thread. Producers and
 //! consumers are built on it, in their own modules.
 
+pub(crate) mod backup;
 pub(crate) mod config;
 mod groups;
 pub(crate) mod maintenance;

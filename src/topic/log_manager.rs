@@ -44,7 +44,8 @@ pub(crate) const LOCK_FILE: &str = ".lock";
 /// Says that the last writer closed in order. Derived: without it the next open looks at more.
 pub(crate) const CLEAN_SHUTDOWN_FILE: &str = "sapwood.clean-shutdown";
 
-const CLEAN_SHUTDOWN: &str = "sapwood-clean-shutdown 1\n";
+/// What it holds.
+pub(crate) const CLEAN_SHUTDOWN: &str = "sapwood-clean-shutdown 1\n";
 
 /// No registry is longer, neither when it is read nor when it is written: ten thousand topics with
 /// every setting set.
@@ -354,6 +355,11 @@ impl LogManager {
 
     fn topic_handle(&self, name: &str, id: TopicId, config: &Arc<TopicConfig>) -> Topic {
         Topic::new(name, id, self.environment.clone(), Arc::clone(config))
+    }
+
+    /// What the registry says.
+    pub(crate) fn registered(&self) -> Registry {
+        self.registry.lock().clone()
     }
 
     /// Where everything is.

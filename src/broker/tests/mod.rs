@@ -4,6 +4,7 @@
 //! Method: brokers over files in memory, with a file system in between that fails, counts and
 //! watches calls.
 
+mod backup;
 mod faults;
 mod lifecycle;
 mod order;
