@@ -104,6 +104,7 @@ impl Broker {
         let target = to.as_ref();
         let new = NewDirectory::begin(fs, target, self.directory())?;
         let partitions = new.make(|new| {
+            let new = &*new;
             let mut backup = Backup { broker: self, new, registry: Registry::default() };
             let partitions = backup.add_topics()?;
             new.register(&backup.registry)?;

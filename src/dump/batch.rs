@@ -105,6 +105,11 @@ impl BatchDump {
         }
     }
 
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Its records, decompressed. They may take 256 MiB; more is refused.
     ///
     /// # Errors

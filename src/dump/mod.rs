@@ -45,7 +45,7 @@ const METADATA_LEN_MAX: u64 = 4096;
 /// # broker.close()?;
 /// for partition in DirectoryDump::open(&directory)?.partitions()? {
 ///     for segment in partition.segments()? {
-///         for part in segment.parts()? {
+///         for part in segment?.parts()? {
 ///             match part? {
 ///                 SegmentPart::Batch(batch) => {
 ///                     println!("{}: offsets {} to {}", batch.file_position, batch.base_offset, batch.last_offset);
@@ -213,12 +213,12 @@ impl PartitionDump {
         }))
     }
 
-    /// The segments, in order of their base offsets.
+    /// The segments, in order of their base offsets. Each is opened when its turn comes.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`].
-    pub fn segments(&self) -> Result<Vec<SegmentDump>> {
+    /// [`Error::Io`], here and from the iterator.
+    pub fn segments(&self) -> Result<impl Iterator<Item = Result<SegmentDump>>> {
         let entries = list(&*self.fs, &self.directory)?.into_iter();
         let mut paths: Vec<_> = entries
             .filter(|entry| entry.kind == Kind::File)
@@ -226,7 +226,8 @@ impl PartitionDump {
             .map(|entry| self.directory.join(entry.name))
             .collect();
         paths.sort();
-        paths.iter().map(|path| SegmentDump::open_on(Arc::clone(&self.fs), path)).collect()
+        let fs = Arc::clone(&self.fs);
+        Ok(paths.into_iter().map(move |path| SegmentDump::open_on(Arc::clone(&fs), &path)))
     }
 }
 

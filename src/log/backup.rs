@@ -77,9 +77,9 @@ impl PartitionLog {
             sync_failed: false,
             indexes_synced: false,
         };
+        // Last: with its name all others in the directory become durable.
         let path = directory.join(WATERMARK_FILE);
         durably::create(fs, &path, &checkpoint::encode_file(&checkpoint))?;
-        durably::sync_directory(fs, directory)?;
         Ok(copy)
     }
 

@@ -470,7 +470,7 @@ fn check_is_a_log_directory(fs: &dyn FileSystem, directory: &Path) -> Result<()>
 }
 
 /// How many of a topic's partitions must be there.
-fn partitions_made(topic: &RegisteredTopic) -> u32 {
+pub(crate) fn partitions_made(topic: &RegisteredTopic) -> u32 {
     match topic.state {
         TopicState::Live => topic.config.partitions,
         TopicState::Creating { first_partition } => first_partition,

@@ -24,7 +24,7 @@ pub(crate) struct NewDirectory {
     target: PathBuf,
     path: PathBuf,
     /// Keeps out whoever makes the same directory, or would open this one.
-    _lock: Box<dyn Lock>,
+    lock: Option<Box<dyn Lock>>,
 }
 
 impl NewDirectory {
@@ -53,9 +53,19 @@ impl NewDirectory {
             }
             taken => taken.map_err(|error| Error::io("lock", &lock_path, error))?,
         };
-        let begun = Self { fs: Arc::clone(fs), target: target.to_owned(), path, _lock: lock };
+        let begun = Self { fs: Arc::clone(fs), target: target.to_owned(), path, lock: Some(lock) };
         begun.clear()?;
         Ok(begun)
+    }
+
+    /// Where it is being made.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Lets go of the lock, for a broker that opens it before it has its name.
+    pub(crate) fn unlock(&mut self) {
+        self.lock = None;
     }
 
     /// Makes the directory of a partition, empty.
@@ -84,8 +94,8 @@ impl NewDirectory {
 
     /// Fills it, and gives it its name, durably. After an error what was made is taken away again as
     /// far as that is possible.
-    pub(crate) fn make<T>(self, fill: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
-        let made = fill(&self).and_then(|filled| self.finish().map(|()| filled));
+    pub(crate) fn make<T>(mut self, fill: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let made = fill(&mut self).and_then(|filled| self.finish().map(|()| filled));
         if made.is_err() {
             // That this may fail as well is no news. What is left is cleared away the next time.
             self.take_away().ok();
@@ -103,11 +113,9 @@ impl NewDirectory {
     }
 
     fn finish(&self) -> Result<()> {
-        let fs = &*self.fs;
-        durably::sync_directory(fs, &self.path)?;
-        let renamed = fs.rename(&self.path, &self.target);
+        let renamed = self.fs.rename(&self.path, &self.target);
         renamed.map_err(|error| Error::io("rename", &self.path, error))?;
-        durably::sync_parent(fs, &self.target)
+        durably::sync_parent(&*self.fs, &self.target)
     }
 
     /// Takes away what is of ours by its name. What is not was not left by us.

@@ -9,6 +9,8 @@ mod faults;
 mod lifecycle;
 mod order;
 mod room;
+mod salvage;
+mod scene;
 mod turns;
 mod verification;
 

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use self::decision::must_carry;
 use self::salvage::Rescue;
+use self::site::Site;
 use self::survey::Survey;
 use self::walk::Walk;
 use crate::error::{Error, Result};
@@ -242,6 +243,26 @@ pub(crate) fn plan_in(
         bytes_scanned: 0,
         rescue: Some(rescue),
     })
+}
+
+/// Writes what is intact of a partition into another, empty directory, as a log that opens without
+/// any salvage. Changes nothing in the first. Returns the offsets that are lost.
+///
+/// # Errors
+///
+/// [`Error::Corrupt`] if too many are; [`Error::UnsupportedFormat`]; I/O errors.
+pub(crate) fn salvage_into(
+    environment: &Environment,
+    topic_partition: &TopicPartition,
+    from: &Arc<Path>,
+    to: &Arc<Path>,
+    config: &TopicConfig,
+) -> Result<Vec<std::ops::Range<u64>>> {
+    let slots = read_checkpoint(&*environment.fs, from)?;
+    let survey = Survey::take(environment, topic_partition, from)?;
+    let rescue = salvage::look(environment, &survey, slots.newest())?;
+    let site = Site { fs: &environment.fs, directory: to, config };
+    rescue.carry_into(&site, &survey)
 }
 
 /// Where to begin writing anew, if anything has to be.
