@@ -97,6 +97,14 @@
 //! first. [`TopicConfig::max_bytes`] is a hard limit, with a choice of what happens when it is
 //! reached: [`WhenFull`].
 //!
+//! # Looking after a directory
+//!
+//! [`Broker::verify`] reads everything and says what is damaged; [`Broker::verify_with`] does so on all
+//! cores, watched. [`Broker::backup`] makes a copy while the directory is in use, mostly of hard links.
+//! [`salvage`] makes a new directory of what is intact of a damaged one, and says of each byte what
+//! became of it. [`DirectoryDump`] shows what lies in a directory file by file, whether it can be
+//! opened or not.
+//!
 //! # Errors
 //!
 //! There is one [`Error`], and three questions to ask it: [`Error::is_retriable`],

@@ -124,7 +124,8 @@ pub struct PartitionSalvage {
 /// [`Error::UnsupportedFormat`] if a newer version has written the source; [`Error::Corrupt`] if a
 /// partition lacks more offsets than batches without records can stand for, which a file that does not
 /// belong there makes believe; [`Error::StorageFull`] and [`Error::Io`], also for a place that the disk
-/// cannot read. After an error there is nothing at `to`.
+/// cannot read: then copy the directory with a tool that reads around such places, and salvage the
+/// copy. After an error there is nothing at `to`.
 pub fn salvage(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<SalvageReport> {
     salvage_on(&(Arc::new(DiskFileSystem) as Arc<dyn FileSystem>), from.as_ref(), to.as_ref())
 }

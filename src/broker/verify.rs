@@ -110,7 +110,7 @@ pub(super) fn verify(broker: &Broker) -> Result<VerifyReport> {
     let work = Work::of(broker);
     let verified = work.take_on(&mut |_| ControlFlow::Continue(()))?;
     broker.check_open()?;
-    Ok(work.report([verified]))
+    Ok(report([verified]))
 }
 
 /// Verifies on several threads, and tells the calling one how far they are.
@@ -145,7 +145,7 @@ pub(super) fn verify_with(
         Ok::<_, Error>(workers.into_iter().map(join).collect())
     })?;
     broker.check_open()?;
-    Ok(work.report(verified))
+    Ok(report(verified))
 }
 
 /// What there is to verify, taken on partition by partition.
@@ -236,16 +236,16 @@ impl<'a> Work<'a> {
             Verified::default()
         })
     }
+}
 
-    fn report(&self, verified: impl IntoIterator<Item = Verified>) -> VerifyReport {
-        let mut report = VerifyReport { partitions: Vec::new(), is_complete: true };
-        for verified in verified {
-            report.partitions.extend(verified.partitions);
-            report.is_complete &= verified.is_complete;
-        }
-        report.partitions.sort_by(|a, b| a.topic_partition.cmp(&b.topic_partition));
-        report
+fn report(verified: impl IntoIterator<Item = Verified>) -> VerifyReport {
+    let mut report = VerifyReport { partitions: Vec::new(), is_complete: true };
+    for verified in verified {
+        report.partitions.extend(verified.partitions);
+        report.is_complete &= verified.is_complete;
     }
+    report.partitions.sort_by(|a, b| a.topic_partition.cmp(&b.topic_partition));
+    report
 }
 
 /// The walk through one partition.

@@ -46,6 +46,7 @@ impl NewDirectory {
         name.push(UNFINISHED);
         let path = PathBuf::from(name);
         durably::create_directory_all(&**fs, &path)?;
+        check_ours(&path, &list(&**fs, &path)?)?;
         let lock_path = path.join(LOCK_FILE);
         let lock = match fs.lock(&lock_path) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
@@ -121,10 +122,7 @@ impl NewDirectory {
     /// Takes away what is of ours by its name. What is not was not left by us.
     fn clear(&self) -> Result<()> {
         let entries = list(&*self.fs, &self.path)?;
-        if entries.iter().any(|entry| !is_ours(entry)) {
-            let reason = "it holds what is not Sapwood's, and is needed to make a directory";
-            return Err(invalid(&self.path, reason));
-        }
+        check_ours(&self.path, &entries)?;
         for entry in entries.iter().filter(|entry| entry.name != LOCK_FILE) {
             let path = self.path.join(&entry.name);
             match entry.kind {
@@ -143,6 +141,13 @@ fn check_unused(fs: &dyn FileSystem, target: &Path) -> Result<()> {
         Some(Kind::Directory) => Err(invalid(target, "it exists and is not empty")),
         Some(_) => Err(invalid(target, "it exists and is not a directory")),
     }
+}
+
+fn check_ours(path: &Path, entries: &[Entry]) -> Result<()> {
+    if entries.iter().all(is_ours) {
+        return Ok(());
+    }
+    Err(invalid(path, "it holds what is not Sapwood's, and is needed to make a directory"))
 }
 
 fn is_ours(entry: &Entry) -> bool {

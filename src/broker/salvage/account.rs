@@ -70,6 +70,9 @@ pub enum Fate {
     Foreign,
 }
 
+/// Too little for two batches: so much is read at a time to get one.
+const ONE_BATCH: usize = 1;
+
 /// Looks for every batch of the source in what was made of it.
 pub(super) fn of(
     fs: &Arc<dyn FileSystem>,
@@ -171,7 +174,6 @@ impl Found<'_> {
         if batch.last_offset >= salvaged.high_watermark() {
             return Ok(Fate::Unconnected);
         }
-        const ONE_BATCH: usize = 1;
         let offset = batch.base_offset.max(log_start);
         let read = salvaged.log().read(offset, self.cursor.as_ref(), ONE_BATCH)?;
         let Some(read) = read else { return Ok(Fate::Unconnected) };

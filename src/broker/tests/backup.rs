@@ -410,7 +410,8 @@ fn a_target_that_is_taken_or_within_the_source_is_refused_and_left_alone() {
     durably::create(&fs, Path::new("other.unfinished/file"), b"mine").unwrap();
     let refused = broker.backup("other");
     assert!(matches!(refused, Err(Error::InvalidTarget { .. })), "{refused:?}");
-    assert!(fs.kind(Path::new("other.unfinished/file")).unwrap().is_some());
+    let left = contents(&fs, Path::new("other.unfinished")).into_keys();
+    assert_eq!(left.collect::<Vec<_>>(), [Path::new("other.unfinished/file")]);
     // An empty directory will do.
     fs.create_directory(Path::new("empty")).unwrap();
     broker.backup("empty").unwrap();

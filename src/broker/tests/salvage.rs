@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 use crate::fs::memory::MemoryFileSystem;
 use crate::fs::sim::{PowerLoss, SimulatedDisk, Verdict};
 use crate::fs::{Access, FileSystem, durably};
+use crate::record::batch::RecordBatch;
+use crate::topic::Topic;
 use crate::topic_partition::TopicPartition;
 
 fn salvage(fs: &(impl FileSystem + Clone + 'static)) -> Result<SalvageReport> {
@@ -67,7 +69,7 @@ fn closed() -> (MemoryFileSystem, BTreeMap<TopicPartition, Records>) {
 
 fn all_records(broker: &Broker) -> BTreeMap<TopicPartition, Records> {
     let topics = broker.topics().unwrap();
-    let partitions = topics.iter().flat_map(|topic| topic.partitions());
+    let partitions = topics.iter().flat_map(Topic::partitions);
     partitions.map(|of| (of.topic_partition().clone(), records(&of))).collect()
 }
 
@@ -252,13 +254,20 @@ fn what_was_never_safe_and_does_not_connect_is_accounted_for() {
     // The first of three is lost: the other two are intact, and hang in the air.
     change(&fs, &last, len - 3 * batch + 70, b"???");
     change(&fs, &last, len, &[0; 300]);
+    // A whole batch with an offset that the log has, and other bytes, behind its end.
+    let other = logs(&fs, "data/synced-1").pop().unwrap();
+    let ghost = contents(&fs, Path::new("data")).remove(&other).unwrap();
+    let ghost = &ghost[..RecordBatch::parse(&ghost).unwrap().size()];
+    let haunted = logs(&fs, "data/synced-0").pop().unwrap();
+    let len = fs.open(&haunted, Access::Read).unwrap().len().unwrap();
+    change(&fs, &haunted, len, ghost);
     durably::create(&fs, Path::new("data/notes.txt"), b"mine").unwrap();
     durably::create(&fs, &last.with_extension("torn"), b"cut off").unwrap();
     let (report, saved) = checked(&fs);
     let found = all_records(&saved);
     let of = TopicPartition::new("written", 0);
     assert_eq!(found[&of], held[&of][..30]);
-    assert_eq!(report.bytes(Fate::Unconnected), 2 * batch);
+    assert_eq!(report.bytes(Fate::Unconnected), 2 * batch + ghost.len() as u64);
     assert_eq!(report.bytes(Fate::Damaged), batch);
     assert_eq!(report.bytes(Fate::Zeros), 300);
     assert_eq!(report.bytes(Fate::Foreign), 4);

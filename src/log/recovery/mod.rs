@@ -45,6 +45,8 @@ pub enum RecoveryMode {
     /// filled with batches without records, so that all others stay what they were, and are reported
     /// in [`PartitionRecovery::lost`]. The damaged files are kept whole, under `.torn` names. This
     /// takes the time to read everything, and the space to write the damaged segments anew.
+    /// [`salvage`](crate::salvage) does the same in another directory, and more: it does without a
+    /// registry.
     Salvage,
 }
 

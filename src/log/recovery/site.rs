@@ -153,7 +153,7 @@ impl Site<'_> {
             match piece {
                 Piece::Bytes(bytes) => write(bytes)?,
                 Piece::Part(part) => {
-                    durably::read_range(&**self.fs, &part.path, part.start..part.end, &mut write)?
+                    durably::read_range(&**self.fs, &part.path, part.start..part.end, &mut write)?;
                 }
             }
         }
