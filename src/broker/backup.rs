@@ -95,11 +95,13 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidTarget`] if there is something at `to`, or it lies in the broker's directory;
-    /// [`Error::Locked`] if another backup to the same place is under way; [`Error::Closed`];
-    /// [`Error::Corrupt`] if the place at which a partition is to be cut cannot be found;
-    /// [`Error::StorageFull`] and [`Error::Io`]. After an error there is nothing at `to`. A partition
-    /// that has stopped after a failed write is no error: what can be read of it is copied.
+    /// [`Error::InvalidTarget`](crate::Error::InvalidTarget) if there is something at `to`, or it lies
+    /// in the broker's directory; [`Error::Locked`](crate::Error::Locked) if another backup to the same
+    /// place is under way; [`Error::Closed`](crate::Error::Closed);
+    /// [`Error::Corrupt`](crate::Error::Corrupt) if the place at which a partition is to be cut cannot be
+    /// found; [`Error::StorageFull`](crate::Error::StorageFull) and [`Error::Io`](crate::Error::Io). After
+    /// an error there is nothing at `to`. A partition that has stopped after a failed write is no error:
+    /// what can be read of it is copied.
     pub fn backup(&self, to: impl AsRef<Path>) -> Result<BackupReport> {
         self.check_open()?;
         let fs = &self.manager().environment().fs;
