@@ -76,6 +76,15 @@ pub enum Error {
         reason: &'static str,
     },
 
+    /// A directory was to be made where none can be. Choose another place, or empty that one.
+    #[error("cannot make a directory at {}: {reason}", .path.display())]
+    InvalidTarget {
+        /// Where it was to be made.
+        path: PathBuf,
+        /// Why it cannot be.
+        reason: &'static str,
+    },
+
     /// The topic name breaks the rules (Kafka's: 1 to 249 of `a-z A-Z 0-9 . _ -`).
     #[error("topic name {topic:?} is not allowed: {reason}")]
     InvalidTopicName {

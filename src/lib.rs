@@ -97,6 +97,14 @@
 //! first. [`TopicConfig::max_bytes`] is a hard limit, with a choice of what happens when it is
 //! reached: [`WhenFull`].
 //!
+//! # Looking after a directory
+//!
+//! [`Broker::verify`] reads everything and says what is damaged; [`Broker::verify_with`] does so on all
+//! cores, watched. [`Broker::backup`] makes a copy while the directory is in use, mostly of hard links.
+//! [`salvage`] makes a new directory of what is intact of a damaged one, and says of each byte what
+//! became of it. [`DirectoryDump`] shows what lies in a directory file by file, whether it can be
+//! opened or not.
+//!
 //! # Many partitions
 //!
 //! There may be thousands of partitions. One that is not appended to costs next to nothing: files are
@@ -148,6 +156,7 @@
 mod broker;
 mod concurrency;
 mod consumer;
+mod dump;
 mod error;
 mod fs;
 #[cfg(fuzzing)]
@@ -167,11 +176,17 @@ mod topic;
 mod topic_partition;
 
 pub use broker::Broker;
+pub use broker::backup::{BackupReport, PartitionBackup};
 pub use broker::config::BrokerBuilder;
-pub use broker::verify::{PartitionVerification, VerifyReport};
+pub use broker::salvage::{Fate, FileAccount, FilePart, PartitionSalvage, SalvageReport, salvage};
+pub use broker::verify::{PartitionVerification, VerifyProgress, VerifyReport};
 pub use consumer::config::{AutoOffsetReset, ConsumerBuilder};
 pub use consumer::records::{ConsumerRecord, ConsumerRecords, ConsumerRecordsIter, OwnedRecord};
 pub use consumer::{Consumer, WakeupHandle};
+pub use dump::batch::{BatchDump, RecordDump, RecordsDump};
+pub use dump::index::{OffsetIndexEntry, TimeIndexEntry};
+pub use dump::segment::{SegmentDump, SegmentPart, SegmentParts};
+pub use dump::{CheckpointDump, DirectoryDump, PartitionDump, TopicDump};
 pub use error::{Corruption, Error, Result, TrySendError};
 #[cfg(any(test, feature = "sim"))]
 pub use fs::sim::{DiskCall, DiskCallKind, PowerLoss, SimulatedDisk, Verdict};
@@ -180,11 +195,14 @@ pub use log::config::{Durability, TopicConfig, WhenFull};
 pub use log::recovery::{CutTail, PartitionRecovery, RecoveryMode};
 pub use metrics::{GroupLag, LatencySnapshot, MetricsSnapshot};
 pub use producer::{Delivery, Producer, ProducerBuilder};
+pub use record::compression::Codec;
+pub use record::control::{ControlRecord, TransactionResult};
 pub use record::{Compression, Header, Headers, Record, TimestampType};
 pub use segment::records_file::ReadMode;
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use topic::log_manager::RecoveryReport;
 pub use topic::partitioner::{DefaultPartitioner, Partitioner, Placement};
+pub use topic::registry::TopicState;
 pub use topic::{Partition, RecordMetadata, Topic};
 pub use topic_partition::TopicPartition;
 

@@ -282,7 +282,7 @@ impl Oracle {
             }
         }
         let verification = broker.verify()?;
-        for damage in verification.damaged().filter_map(|partition| partition.damage.as_ref()) {
+        for damage in verification.damaged().flat_map(|partition| &partition.damage) {
             self.note_wrong(format!("damaged: {damage}"));
         }
         let mut present = BTreeSet::new();

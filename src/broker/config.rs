@@ -86,7 +86,6 @@ impl BrokerBuilder {
     }
 
     /// Files other than those of the disk.
-    #[cfg(any(test, fuzzing))]
     pub(crate) fn file_system(mut self, fs: Arc<dyn FileSystem>) -> Self {
         self.fs = fs;
         self

@@ -3,15 +3,19 @@
 //! A [`Broker`] owns the log manager, the groups and the one background thread. Producers and
 //! consumers are built on it, in their own modules.
 
+pub(crate) mod backup;
 pub(crate) mod config;
 mod groups;
 pub(crate) mod maintenance;
+pub(crate) mod salvage;
 pub(crate) mod verify;
 
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +25,7 @@ use parking_lot::Mutex;
 
 use self::config::BrokerBuilder;
 use self::maintenance::Maintenance;
-use self::verify::VerifyReport;
+use self::verify::{VerifyProgress, VerifyReport};
 use crate::error::{Error, Result};
 use crate::group::coordinator::GroupCoordinator;
 use crate::log::config::TopicConfig;
@@ -278,8 +282,9 @@ impl Broker {
         Ok(snapshot)
     }
 
-    /// Reads every record of every topic and checks everything about it. Takes as long as reading
-    /// all files takes, on the calling thread; appends and reads go on meanwhile.
+    /// Reads every record of every topic and checks everything about it: checksums, codecs, the
+    /// records in them, and that one batch follows the other. Blocks for as long as reading all files
+    /// takes, on the calling thread; appends and reads go on meanwhile. Changes nothing.
     ///
     /// # Errors
     ///
@@ -287,6 +292,39 @@ impl Broker {
     pub fn verify(&self) -> Result<VerifyReport> {
         self.check_open()?;
         verify::verify(self)
+    }
+
+    /// As [`Broker::verify`], on several threads and watched. Each thread takes one partition after
+    /// the other, and has at most one read of 4 MiB (or one larger batch) and one decompressed batch
+    /// in memory.
+    ///
+    /// `watch` is called on the calling thread, after each read of any of the threads and without
+    /// any lock being held. When it returns [`ControlFlow::Break`] the verification ends after the
+    /// reads that are under way, and the report says that it is not complete.
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    /// use std::thread::available_parallelism;
+    ///
+    /// # let broker = sapwood::Broker::in_memory()?;
+    /// let report = broker.verify_with(available_parallelism().unwrap(), |progress| {
+    ///     println!("{} of {} bytes", progress.bytes_done, progress.bytes_total);
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// assert!(report.is_complete && report.is_intact());
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::verify`], and [`Error::Io`] if a thread cannot be started.
+    pub fn verify_with(
+        &self,
+        threads: NonZeroUsize,
+        mut watch: impl FnMut(VerifyProgress) -> ControlFlow<()>,
+    ) -> Result<VerifyReport> {
+        self.check_open()?;
+        verify::verify_with(self, threads, &mut watch)
     }
 
     /// Does what the background thread would do now: writes lingering batches, syncs what is due,

@@ -7,12 +7,16 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Access, File, FileSystem, Kind};
 use crate::error::{Corruption, Error, Result};
 use crate::mutants::{Mutant, is_planted};
+
+/// How much is copied or compared at a time.
+const COPY_LEN: usize = 1 << 20;
 
 /// Creates a file that must not exist yet, with these bytes.
 ///
@@ -134,6 +138,66 @@ pub(crate) fn remove_tree(fs: &dyn FileSystem, path: &Path) -> Result<()> {
     sync_removal(fs, path, removed)
 }
 
+/// Reads a part of a file, piece by piece.
+///
+/// # Errors
+///
+/// `UnexpectedEof` inside [`Error::Io`] if the file is shorter; what the sink says.
+pub(crate) fn read_range(
+    fs: &dyn FileSystem,
+    path: &Path,
+    range: Range<u64>,
+    sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let cannot_read = |error| Error::io("read", path, error);
+    let file = fs.open(path, Access::Read).map_err(|error| Error::io("open", path, error))?;
+    let mut buffer = Vec::new();
+    let mut at = range.start;
+    while at < range.end {
+        let len = usize::try_from(range.end - at).unwrap_or(COPY_LEN).min(COPY_LEN);
+        buffer.resize(len, 0);
+        if file.read_at(&mut buffer, at).map_err(cannot_read)? < len {
+            return Err(cannot_read(io::ErrorKind::UnexpectedEof.into()));
+        }
+        sink(&buffer)?;
+        at += len as u64;
+    }
+    Ok(())
+}
+
+/// Makes a new file of a part of another. Its bytes are durable, its name is not before its directory
+/// is synced.
+///
+/// # Errors
+///
+/// `AlreadyExists` inside [`Error::Io`] if the name is taken. After any other failure the name is
+/// removed again as far as that is possible.
+pub(crate) fn copy(fs: &dyn FileSystem, from: &Path, part: Range<u64>, to: &Path) -> Result<()> {
+    let file = fs.create_new(to).map_err(|error| Error::io("create", to, error))?;
+    let mut end = 0;
+    let copied = read_range(fs, from, part, &mut |bytes| {
+        let written = file.write_all_at(bytes, end);
+        end += bytes.len() as u64;
+        written.map_err(|error| Error::io("write", to, error))
+    });
+    let synced =
+        copied.and_then(|()| file.sync_data().map_err(|error| Error::io("sync", to, error)));
+    if synced.is_err() {
+        remove_leftover(fs, to);
+    }
+    synced
+}
+
+/// The same for a whole file, if it is there.
+pub(crate) fn copy_if_there(fs: &dyn FileSystem, from: &Path, to: &Path) -> Result<()> {
+    let len = match fs.open(from, Access::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.and_then(|file| file.len()),
+    };
+    let len = len.map_err(|error| Error::io("read", from, error))?;
+    copy(fs, from, 0..len, to)
+}
+
 /// All bytes of a file, or `None` if there is none.
 ///
 /// # Errors
@@ -186,7 +250,8 @@ fn parent_of(path: &Path) -> &Path {
     }
 }
 
-fn sync_parent(fs: &dyn FileSystem, path: &Path) -> Result<()> {
+/// Makes the path's name durable.
+pub(crate) fn sync_parent(fs: &dyn FileSystem, path: &Path) -> Result<()> {
     sync_directory(fs, parent_of(path))
 }
 

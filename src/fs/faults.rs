@@ -25,6 +25,8 @@ pub(crate) enum Operation {
     CreateDirectory,
     /// Asked with the new path.
     Rename,
+    /// Asked with the new path.
+    HardLink,
     RemoveFile,
     RemoveDirectory,
     SyncDirectory,
@@ -185,6 +187,16 @@ impl FileSystem for FailingFileSystem {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.ask(Operation::Rename, to)?;
         self.below.rename(from, to)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.ask(Operation::HardLink, to)?;
+        self.below.hard_link(from, to)
+    }
+
+    fn name_count(&self, path: &Path) -> io::Result<u64> {
+        self.ask(Operation::Kind, path)?;
+        self.below.name_count(path)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {

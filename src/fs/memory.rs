@@ -149,6 +149,21 @@ impl FileSystem for MemoryFileSystem {
         Ok(())
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (normalized(from)?, normalized(to)?);
+        let mut names = self.names.lock();
+        let inode = Arc::clone(names.file(&from)?);
+        names.check_free(&to)?;
+        names.insert(to, Node::File(inode));
+        Ok(())
+    }
+
+    fn name_count(&self, path: &Path) -> io::Result<u64> {
+        let names = self.names.lock();
+        let inode = names.file(&normalized(path)?)?;
+        Ok(names.files().filter(|(_, file)| Arc::ptr_eq(file, inode)).count() as u64)
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let path = normalized(path)?;
         let mut names = self.names.lock();

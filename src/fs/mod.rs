@@ -60,6 +60,14 @@ pub(crate) trait FileSystem: Debug + Send + Sync {
     /// directory an empty directory.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives a file a second name, which must be free (`AlreadyExists` otherwise). Both lead to the
+    /// same bytes, and what is written through one shows through the other. Fails where that is not to
+    /// be had, such as between two file systems; then the file can be copied.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// How many names a file has.
+    fn name_count(&self, path: &Path) -> io::Result<u64>;
+
     /// Removes a file's name. Open handles and mappings of it stay valid.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 

@@ -74,7 +74,7 @@ pub struct DiskCall<'a> {
     pub number: u64,
     /// What is called.
     pub kind: DiskCallKind,
-    /// What it is called for; the new name of a rename. A file goes by the name it was opened with.
+    /// What it is called for; the new name of a rename or a link. A file goes by the name it was opened with.
     pub path: &'a Path,
 }
 
@@ -89,6 +89,7 @@ pub enum DiskCallKind {
     LookUp,
     CreateDirectory,
     Rename,
+    HardLink,
     RemoveFile,
     RemoveDirectory,
     SyncDirectory,
@@ -340,8 +341,8 @@ impl State {
     }
 
     fn used(&self) -> u64 {
-        let len = |(_, inode): (&PathBuf, &usize)| self.inode(*inode).live.len() as u64;
-        self.names.live().files().map(len).sum()
+        let named: BTreeSet<_> = self.names.live().files().map(|(_, inode)| *inode).collect();
+        named.into_iter().map(|inode| self.inode(inode).live.len() as u64).sum()
     }
 
     /// How many more bytes there is room for.
@@ -419,6 +420,22 @@ impl FileSystem for SimulatedDisk {
         let mut state = self.state.lock();
         state.names.live().check_rename(&from, &to)?;
         state.names.rename(from, to)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.ask(DiskCallKind::HardLink, to)?;
+        let mut state = self.state.lock();
+        let inode = *state.names.live().file(&normalized(from)?)?;
+        let name = state.free_name(to)?;
+        state.names.add_file(name, inode);
+        Ok(())
+    }
+
+    fn name_count(&self, path: &Path) -> io::Result<u64> {
+        self.ask(DiskCallKind::LookUp, path)?;
+        let state = self.state.lock();
+        let inode = state.names.live().file(&normalized(path)?)?;
+        Ok(state.names.live().files().filter(|(_, file)| *file == inode).count() as u64)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {

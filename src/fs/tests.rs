@@ -205,6 +205,41 @@ fn a_directory_moves_with_all_that_is_in_it() {
 }
 
 #[test]
+fn a_second_name_leads_to_the_same_bytes_and_outlives_the_first() {
+    on_each(|fs, root| {
+        let (first, second) = (root.join("a"), root.join("b"));
+        let file = create_with(fs, &first, b"one");
+        assert_eq!(fs.name_count(&first).unwrap(), 1, "{fs:?}");
+        fs.hard_link(&first, &second).unwrap();
+        assert_eq!(fs.name_count(&first).unwrap(), 2, "{fs:?}");
+        assert_eq!(fs.name_count(&second).unwrap(), 2, "{fs:?}");
+        file.write_all_at(b"two", 0).unwrap();
+        assert_eq!(content(fs, &second), b"two", "{fs:?}");
+        // A file that takes the place of the first has nothing to do with the second.
+        create_with(fs, &root.join("c"), b"new");
+        fs.rename(&root.join("c"), &first).unwrap();
+        assert_eq!(content(fs, &second), b"two", "{fs:?}");
+        assert_eq!(fs.name_count(&second).unwrap(), 1, "{fs:?}");
+        fs.remove_file(&first).unwrap();
+        assert_eq!(content(fs, &second), b"two", "{fs:?}");
+    });
+}
+
+#[test]
+fn a_second_name_must_be_free_and_lead_to_a_file() {
+    on_each(|fs, root| {
+        create_with(fs, &root.join("a"), b"one");
+        create_with(fs, &root.join("b"), b"two");
+        let taken = fs.hard_link(&root.join("a"), &root.join("b"));
+        assert_eq!(kind_of_error(fs, taken), ErrorKind::AlreadyExists);
+        assert_eq!(content(fs, &root.join("b")), b"two", "{fs:?}");
+        let missing = fs.hard_link(&root.join("x"), &root.join("y"));
+        assert_eq!(kind_of_error(fs, missing), ErrorKind::NotFound);
+        assert_eq!(kind_of_error(fs, fs.name_count(&root.join("x"))), ErrorKind::NotFound);
+    });
+}
+
+#[test]
 fn a_rename_that_cannot_be_done_changes_nothing() {
     on_each(|fs, root| {
         create_with(fs, &root.join("file"), b"file");

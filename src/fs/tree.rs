@@ -137,7 +137,6 @@ impl<F: Clone> Tree<F> {
     }
 
     /// Every file and its path.
-    #[cfg(any(test, feature = "sim"))]
     pub(super) fn files(&self) -> impl Iterator<Item = (&PathBuf, &F)> {
         self.0.iter().filter_map(|(path, node)| match node {
             Node::File(file) => Some((path, file)),

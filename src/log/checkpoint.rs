@@ -87,12 +87,20 @@ pub(crate) enum Unsupported {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Slots {
     newest: Option<Slot>,
+    older: Option<Slot>,
 }
 
 impl Slots {
     /// The newest checkpoint that is whole; `None` in a new file or where both slots are damaged.
     pub(crate) fn newest(&self) -> Option<Checkpoint> {
         self.newest.map(|slot| slot.checkpoint)
+    }
+
+    /// The base offset of a segment before which no recovery cuts anything, whatever a power loss
+    /// takes: one of the two checkpoints is durable. 0 if nothing is known.
+    pub(crate) fn untouched_before(&self) -> u64 {
+        let bases = [self.newest, self.older].into_iter().flatten();
+        bases.map(|slot| slot.checkpoint.segment_base).min().unwrap_or(0)
     }
 }
 
@@ -133,15 +141,18 @@ impl Half {
 ///
 /// [`Unsupported`] when a slot is whole but not understood: it may be newer than the other one.
 pub(crate) fn decode(file: &[u8]) -> Result<Slots, Unsupported> {
-    let mut newest: Option<Slot> = None;
+    let mut slots = Slots::default();
     for half in [Half::First, Half::Second] {
         let Some(body) = file.get(half.at()..).and_then(checked_body) else { continue };
         let Some((sequence, checkpoint)) = decode_body(body)? else { continue };
-        if newest.is_none_or(|slot| slot.sequence < sequence) {
-            newest = Some(Slot { half, sequence, checkpoint });
+        let slot = Some(Slot { half, sequence, checkpoint });
+        if slots.newest.is_none_or(|newest| newest.sequence < sequence) {
+            slots = Slots { newest: slot, older: slots.newest };
+        } else {
+            slots.older = slot;
         }
     }
-    Ok(Slots { newest })
+    Ok(slots)
 }
 
 /// The whole of a new checkpoint file, to be put in place of one that cannot be relied upon.

@@ -107,7 +107,8 @@ impl PartitionLog {
         let mut follower = follower.lock();
         self.check_not_closed()?;
         // Read first: what it vouches for is in the files by then.
-        let checkpoint = recovery::read_checkpoint(&self.environment, &self.directory)?.newest();
+        let checkpoint =
+            recovery::read_checkpoint(&*self.environment.fs, &self.directory)?.newest();
         if self.take_new_batches(&mut follower)? == Found::AnotherLog
             || checkpoint.is_some_and(|at| at.log_start_offset > self.end_of_segments())
         {

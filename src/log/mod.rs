@@ -26,6 +26,7 @@
 //! published offsets.
 
 pub(crate) mod append;
+pub(crate) mod backup;
 pub(crate) mod checkpoint;
 pub(crate) mod config;
 mod delete;

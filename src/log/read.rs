@@ -22,6 +22,11 @@ impl ReadCursor {
     pub(crate) fn path(&self) -> &Path {
         self.segment.records().path()
     }
+
+    /// Where in it the next batch lies, or will lie.
+    pub(crate) fn file_position(&self) -> u64 {
+        self.at.file_position
+    }
 }
 
 /// Whole batches, their checksums checked.
@@ -79,6 +84,11 @@ impl PartitionLog {
                 fetched.map(Some).map_err(|error| self.locate_error(error))
             }
         }
+    }
+
+    /// The base offset of the first segment that begins behind an offset.
+    pub(crate) fn segment_after(&self, offset: u64) -> Option<u64> {
+        self.segments.after(offset).map(|segment| segment.base_offset())
     }
 
     pub(super) fn out_of_range(&self, offset: u64, end_offset: u64) -> Error {

@@ -84,9 +84,13 @@ impl<'a> RecordBatch<'a> {
     }
 
     /// The whole batch, header included.
-    #[cfg(test)]
     pub(crate) fn bytes(&self) -> &'a [u8] {
         self.bytes
+    }
+
+    /// The checksum as it stands in the header.
+    pub(crate) fn stored_checksum(&self) -> u32 {
+        self.checksum
     }
 
     /// The size in bytes, header included.
@@ -154,7 +158,6 @@ impl<'a> RecordBatch<'a> {
         self.header.record_count
     }
 
-    #[cfg(test)]
     pub(crate) fn header(&self) -> &BatchHeader {
         &self.header
     }

@@ -115,9 +115,11 @@ impl FromStr for Compression {
     }
 }
 
-/// Every codec of the format, also those that are only read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Codec {
+/// What a stored batch is compressed with: every codec of the format, also those that are only read.
+/// Shown by Kafka's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names are those of the codecs")]
+pub enum Codec {
     None,
     Gzip,
     Snappy,

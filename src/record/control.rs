@@ -1,22 +1,14 @@
-//! Control records, which end a transaction: readers pass over them. Sapwood has no transactions of
-//! its own yet, so it is tests alone that read what they say, and write some for readers to meet.
+//! Control records, which end a transaction: consumers pass over them, and dumps show them. Sapwood
+//! has no transactions of its own yet, so it is tests alone that write some.
 
-use crate::record::Record;
 use crate::record::batch::{BatchError, RecordRef};
-use crate::record::builder::BatchBuilder;
-use crate::record::compression::Compression;
-use crate::time::Timestamp;
 
-/// The size of the batch that holds a marker.
-pub(crate) const MARKER_BATCH_BYTES: usize = 78;
-
-const VERSION: [u8; 2] = [0; 2];
 const ABORT: i16 = 0;
 const COMMIT: i16 = 1;
 
 /// How a transaction ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TransactionResult {
+pub enum TransactionResult {
     /// Its records count.
     Commit,
     /// Its records are to be skipped.
@@ -25,7 +17,8 @@ pub(crate) enum TransactionResult {
 
 /// What a record of a control batch says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ControlRecord {
+#[non_exhaustive]
+pub enum ControlRecord {
     /// The open transaction of the batch's producer ends here.
     EndTransaction {
         /// How.
@@ -67,34 +60,52 @@ fn damaged(part: &str) -> BatchError {
     BatchError::corrupt(format!("a control record has a damaged {part}"))
 }
 
-/// The record that ends a producer's transaction in a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct EndTransactionMarker {
-    pub(crate) result: TransactionResult,
-    pub(crate) producer_id: i64,
-    pub(crate) producer_epoch: i16,
-    pub(crate) coordinator_epoch: i32,
-}
+#[cfg(test)]
+pub(crate) use self::writing::EndTransactionMarker;
 
-impl EndTransactionMarker {
-    /// The sealed batch that holds the marker, at base offset 0.
-    pub(crate) fn batch(
-        &self,
-        timestamp: Timestamp,
-    ) -> Result<[u8; MARKER_BATCH_BYTES], BatchError> {
-        let record_type = match self.result {
-            TransactionResult::Abort => ABORT,
-            TransactionResult::Commit => COMMIT,
-        };
-        let key = [VERSION, record_type.to_be_bytes()].concat();
-        let value = [&VERSION[..], &self.coordinator_epoch.to_be_bytes()].concat();
-        let mut builder = BatchBuilder::with_capacity(MARKER_BATCH_BYTES);
-        builder.set_producer(self.producer_id, self.producer_epoch, -1);
-        builder.set_transactional(true);
-        builder.set_control(true);
-        builder.append(&Record::new(&value).key(&key), timestamp)?;
-        builder.seal(Compression::None)?;
-        let batch = builder.sealed();
-        Ok(*batch.bytes().first_chunk().expect("a marker has but fields of fixed size"))
+#[cfg(test)]
+mod writing {
+    use super::{ABORT, COMMIT, TransactionResult};
+    use crate::record::Record;
+    use crate::record::batch::BatchError;
+    use crate::record::builder::BatchBuilder;
+    use crate::record::compression::Compression;
+    use crate::time::Timestamp;
+
+    /// The size of the batch that holds a marker.
+    pub(crate) const MARKER_BATCH_BYTES: usize = 78;
+
+    const VERSION: [u8; 2] = [0; 2];
+
+    /// The record that ends a producer's transaction in a partition.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct EndTransactionMarker {
+        pub(crate) result: TransactionResult,
+        pub(crate) producer_id: i64,
+        pub(crate) producer_epoch: i16,
+        pub(crate) coordinator_epoch: i32,
+    }
+
+    impl EndTransactionMarker {
+        /// The sealed batch that holds the marker, at base offset 0.
+        pub(crate) fn batch(
+            &self,
+            timestamp: Timestamp,
+        ) -> Result<[u8; MARKER_BATCH_BYTES], BatchError> {
+            let record_type = match self.result {
+                TransactionResult::Abort => ABORT,
+                TransactionResult::Commit => COMMIT,
+            };
+            let key = [VERSION, record_type.to_be_bytes()].concat();
+            let value = [&VERSION[..], &self.coordinator_epoch.to_be_bytes()].concat();
+            let mut builder = BatchBuilder::with_capacity(MARKER_BATCH_BYTES);
+            builder.set_producer(self.producer_id, self.producer_epoch, -1);
+            builder.set_transactional(true);
+            builder.set_control(true);
+            builder.append(&Record::new(&value).key(&key), timestamp)?;
+            builder.seal(Compression::None)?;
+            let batch = builder.sealed();
+            Ok(*batch.bytes().first_chunk().expect("a marker has but fields of fixed size"))
+        }
     }
 }

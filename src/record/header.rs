@@ -59,7 +59,6 @@ impl Attributes {
     const LOG_APPEND_TIME: u16 = 1 << 3;
     const TRANSACTIONAL: u16 = 1 << 4;
     const CONTROL: u16 = 1 << 5;
-    #[cfg(test)]
     const DELETE_HORIZON: u16 = 1 << 6;
     const KNOWN: u16 = 0b0111_1111;
 
@@ -100,7 +99,6 @@ impl Attributes {
     }
 
     /// Whether the base timestamp holds the time at which compaction may drop tombstones.
-    #[cfg(test)]
     pub(crate) fn has_delete_horizon(self) -> bool {
         self.has(Self::DELETE_HORIZON)
     }

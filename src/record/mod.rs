@@ -12,7 +12,6 @@ mod batch_error;
 pub(crate) mod builder;
 pub(crate) mod checksum;
 pub(crate) mod compression;
-#[cfg(test)]
 pub(crate) mod control;
 mod header;
 mod records;

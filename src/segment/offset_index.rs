@@ -22,7 +22,7 @@ pub(crate) struct OffsetEntry {
 }
 
 impl OffsetEntry {
-    fn decode(bytes: [u8; ENTRY_SIZE]) -> Self {
+    pub(crate) fn decode(bytes: [u8; ENTRY_SIZE]) -> Self {
         Self {
             relative_offset: u32::from_be_bytes(array::from_fn(|i| bytes[i])),
             file_position: u32::from_be_bytes(array::from_fn(|i| bytes[4 + i])),

@@ -140,7 +140,22 @@ impl<'a> Scanner<'a> {
         &mut self,
         at: BatchPosition,
     ) -> Result<std::result::Result<RecordBatch<'_>, String>> {
-        let position = at.file_position;
+        let batch = match self.whole(at.file_position)? {
+            Ok(batch) => batch,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        if batch.base_offset() != at.base_offset {
+            let (found, expected) = (batch.base_offset(), at.base_offset);
+            return Ok(Err(format!("the batch starts at offset {found}, expected {expected}")));
+        }
+        Ok(batch.verify_checksum().map(|()| batch).map_err(|error| error.to_string()))
+    }
+
+    /// The batch at a position, whole, whatever its offset and its checksum; or why there is none.
+    pub(crate) fn whole(
+        &mut self,
+        position: u64,
+    ) -> Result<std::result::Result<RecordBatch<'_>, String>> {
         if self.at(position).is_empty() {
             self.load(position, 0)?;
         }
@@ -157,15 +172,7 @@ impl<'a> Scanner<'a> {
                 return Ok(Err(reason));
             }
         }
-        let batch = match RecordBatch::parse(self.at(position)) {
-            Ok(batch) => batch,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        if batch.base_offset() != at.base_offset {
-            let (found, expected) = (batch.base_offset(), at.base_offset);
-            return Ok(Err(format!("the batch starts at offset {found}, expected {expected}")));
-        }
-        Ok(batch.verify_checksum().map(|()| batch).map_err(|error| error.to_string()))
+        Ok(RecordBatch::parse(self.at(position)).map_err(|error| error.to_string()))
     }
 
     /// The first batch at or behind a position that is whole, has a right checksum, begins with one

@@ -23,7 +23,7 @@ pub(crate) struct TimeEntry {
 }
 
 impl TimeEntry {
-    fn decode(bytes: &[u8; ENTRY_SIZE]) -> Self {
+    pub(crate) fn decode(bytes: &[u8; ENTRY_SIZE]) -> Self {
         Self {
             timestamp: Timestamp::from_millis(i64::from_be_bytes(array::from_fn(|i| bytes[i]))),
             relative_offset: u32::from_be_bytes(array::from_fn(|i| bytes[8 + i])),

@@ -44,7 +44,8 @@ pub(crate) const LOCK_FILE: &str = ".lock";
 /// Says that the last writer closed in order. Derived: without it the next open looks at more.
 pub(crate) const CLEAN_SHUTDOWN_FILE: &str = "sapwood.clean-shutdown";
 
-const CLEAN_SHUTDOWN: &str = "sapwood-clean-shutdown 1\n";
+/// What it holds.
+pub(crate) const CLEAN_SHUTDOWN: &str = "sapwood-clean-shutdown 1\n";
 
 /// No registry is longer, neither when it is read nor when it is written: ten thousand topics with
 /// every setting set.
@@ -356,6 +357,11 @@ impl LogManager {
         Topic::new(name, id, self.environment.clone(), Arc::clone(config))
     }
 
+    /// What the registry says.
+    pub(crate) fn registered(&self) -> Registry {
+        self.registry.lock().clone()
+    }
+
     /// Where everything is.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
@@ -464,7 +470,7 @@ fn check_is_a_log_directory(fs: &dyn FileSystem, directory: &Path) -> Result<()>
 }
 
 /// How many of a topic's partitions must be there.
-fn partitions_made(topic: &RegisteredTopic) -> u32 {
+pub(crate) fn partitions_made(topic: &RegisteredTopic) -> u32 {
     match topic.state {
         TopicState::Live => topic.config.partitions,
         TopicState::Creating { first_partition } => first_partition,
@@ -478,12 +484,22 @@ fn not_a_directory(path: &Path, reason: &'static str) -> Error {
 
 /// Reads the registry. A directory without one is new, unless partitions of ours are in it.
 fn read_registry(environment: &Environment, directory: &Path) -> Result<Registry> {
+    if let Some(registry) = load_registry(&*environment.fs, directory)? {
+        return Ok(registry);
+    }
+    check_nothing_is_registered(environment, directory, &directory.join(REGISTRY_FILE))?;
+    Ok(Registry::default())
+}
+
+/// Reads the registry, if there is one.
+///
+/// # Errors
+///
+/// [`Error::Corrupt`], [`Error::UnsupportedFormat`], I/O errors.
+pub(crate) fn load_registry(fs: &dyn FileSystem, directory: &Path) -> Result<Option<Registry>> {
     let path = directory.join(REGISTRY_FILE);
-    let Some(bytes) = durably::read(&*environment.fs, &path, REGISTRY_LEN_MAX)? else {
-        check_nothing_is_registered(environment, directory, &path)?;
-        return Ok(Registry::default());
-    };
-    registry::decode(&bytes).map_err(|error| match error {
+    let Some(bytes) = durably::read(fs, &path, REGISTRY_LEN_MAX)? else { return Ok(None) };
+    registry::decode(&bytes).map(Some).map_err(|error| match error {
         RegistryError::Damaged(reason) => Corruption::of_file(&path, reason).into(),
         RegistryError::Unsupported(reason) => Error::UnsupportedFormat { path, reason },
     })

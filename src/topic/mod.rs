@@ -6,6 +6,7 @@
 
 pub(crate) mod kafka_files;
 pub(crate) mod log_manager;
+pub(crate) mod new_directory;
 pub(crate) mod partitioner;
 pub(crate) mod registry;
 pub(crate) mod room;

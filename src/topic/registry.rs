@@ -51,12 +51,16 @@ pub(crate) struct RegisteredTopic {
 /// How far the topic's directories are what the registry says. A broker that was stopped in the
 /// middle of a change finds here what is left to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TopicState {
+#[non_exhaustive]
+pub enum TopicState {
     /// All partitions have their directories.
     Live,
     /// Partitions from this number on may have no directory yet; none of them has a record. From 0:
     /// the topic itself is being created.
-    Creating { first_partition: u32 },
+    Creating {
+        /// The first of those.
+        first_partition: u32,
+    },
     /// The topic is gone for everyone; its directories may still be there.
     Deleting,
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first. A module may name itself and what stands before it.
-const LINE: [&str; 14] = [
+const LINE: [&str; 15] = [
     "concurrency",
     "mutants",
     "error",
@@ -20,6 +20,7 @@ const LINE: [&str; 14] = [
     "segment",
     "log",
     "topic",
+    "dump",
     "group",
     "broker",
     "clients",

@@ -4,10 +4,13 @@
 //! Method: brokers over files in memory, with a file system in between that fails, counts and
 //! watches calls.
 
+mod backup;
 mod faults;
 mod lifecycle;
 mod order;
 mod room;
+mod salvage;
+mod scene;
 mod turns;
 mod verification;
 

@@ -52,7 +52,7 @@ pub(crate) fn execute(
 }
 
 fn note_failed_sync(environment: &Environment, directory: &Path) -> Result<()> {
-    let slots = super::read_checkpoint(environment, directory)?;
+    let slots = super::read_checkpoint(&*environment.fs, directory)?;
     let Some(checkpoint) = slots.newest() else { return Ok(()) };
     let path = directory.join(WATERMARK_FILE);
     // A new file: it may have been a sync of this one that failed.
@@ -78,13 +78,16 @@ fn carry_out(mut plan: Plan, environment: &Environment, config: &TopicConfig) ->
     }
     let keeps_tail = is_planted(Mutant::KeepsTailBeforeFirstAppend);
     for kept in plan.kept.iter().filter(|kept| kept.trim && !keeps_tail) {
-        site.truncate(&site.log(kept.base_offset), kept.extent.len)?;
+        site.truncate(kept.base_offset, kept.extent.len)?;
     }
     for leftover in &plan.leftovers {
         durably::remove(&*environment.fs, leftover)?;
     }
     if let Some(from) = plan.carry_from {
         report.bytes_carried = site.carry(&mut plan.kept, from)?;
+    }
+    if let Some(active) = plan.kept.last() {
+        site.separate(active.base_offset)?;
     }
     site.write_sealed_indexes(&plan.kept)?;
     let (checkpoint, checkpoint_writer) = site.settle_checkpoint(&plan)?;
@@ -143,7 +146,7 @@ impl Site<'_> {
     /// Ends a segment at a position; what came after it is in a new segment already.
     fn split(&self, kept: &mut Vec<Kept>, number: usize, at: BatchPosition) -> Result<()> {
         let Some(old) = kept.get_mut(number) else { return Ok(()) };
-        self.truncate(&self.log(old.base_offset), at.file_position)?;
+        self.truncate(old.base_offset, at.file_position)?;
         let extent =
             Extent { len: old.extent.len - at.file_position, next_offset: old.extent.next_offset };
         old.extent = Extent { len: at.file_position, next_offset: at.base_offset };

@@ -21,10 +21,11 @@ use std::sync::Arc;
 
 use self::decision::must_carry;
 use self::salvage::Rescue;
+use self::site::Site;
 use self::survey::Survey;
 use self::walk::Walk;
 use crate::error::{Error, Result};
-use crate::fs::durably;
+use crate::fs::{FileSystem, durably};
 use crate::log::Environment;
 use crate::log::checkpoint::{self, Checkpoint, Slots, WATERMARK_FILE, WATERMARK_FILE_LEN};
 use crate::log::config::{Durability, TopicConfig};
@@ -44,6 +45,8 @@ pub enum RecoveryMode {
     /// filled with batches without records, so that all others stay what they were, and are reported
     /// in [`PartitionRecovery::lost`]. The damaged files are kept whole, under `.torn` names. This
     /// takes the time to read everything, and the space to write the damaged segments anew.
+    /// [`salvage`](crate::salvage) does the same in another directory, and more: it does without a
+    /// registry.
     Salvage,
 }
 
@@ -178,7 +181,7 @@ pub(crate) fn plan(
     config: &TopicConfig,
 ) -> Result<Plan> {
     // In this order: should the log be growing meanwhile, the files hold what the checkpoint says.
-    let slots = read_checkpoint(environment, directory)?;
+    let slots = read_checkpoint(&*environment.fs, directory)?;
     let survey = Survey::take(environment, topic_partition, directory)?;
     let checkpoint = slots.newest();
     let start = survey.starting_segment(checkpoint)?;
@@ -218,7 +221,7 @@ pub(crate) fn plan_in(
     if mode == RecoveryMode::Refuse {
         return plan(environment, topic_partition, directory, config);
     }
-    let slots = read_checkpoint(environment, directory)?;
+    let slots = read_checkpoint(&*environment.fs, directory)?;
     let survey = Survey::take(environment, topic_partition, directory)?;
     let rescue = salvage::look(environment, &survey, slots.newest())?;
     if rescue.is_empty() {
@@ -244,6 +247,26 @@ pub(crate) fn plan_in(
     })
 }
 
+/// Writes what is intact of a partition into another, empty directory, as a log that opens without
+/// any salvage. Changes nothing in the first. Returns the offsets that are lost.
+///
+/// # Errors
+///
+/// [`Error::Corrupt`] if too many are; [`Error::UnsupportedFormat`]; I/O errors.
+pub(crate) fn salvage_into(
+    environment: &Environment,
+    topic_partition: &TopicPartition,
+    from: &Arc<Path>,
+    to: &Arc<Path>,
+    config: &TopicConfig,
+) -> Result<Vec<std::ops::Range<u64>>> {
+    let slots = read_checkpoint(&*environment.fs, from)?;
+    let survey = Survey::take(environment, topic_partition, from)?;
+    let rescue = salvage::look(environment, &survey, slots.newest())?;
+    let site = Site { fs: &environment.fs, directory: to, config };
+    rescue.carry_into(&site, &survey)
+}
+
 /// Where to begin writing anew, if anything has to be.
 fn carry_from(
     checkpoint: Option<Checkpoint>,
@@ -265,11 +288,12 @@ fn carry_from(
     })
 }
 
-pub(super) fn read_checkpoint(environment: &Environment, directory: &Path) -> Result<Slots> {
+/// Reads the checkpoint file of a partition; nothing if it is missing or not one.
+pub(crate) fn read_checkpoint(fs: &dyn FileSystem, directory: &Path) -> Result<Slots> {
     let path = directory.join(WATERMARK_FILE);
     let limit = WATERMARK_FILE_LEN as u64;
     // A file of another length is not ours: as good as none.
-    let bytes = match durably::read(&*environment.fs, &path, limit) {
+    let bytes = match durably::read(fs, &path, limit) {
         Ok(bytes) => bytes.unwrap_or_default(),
         Err(Error::Corrupt(_)) => Vec::new(),
         Err(error) => return Err(error),

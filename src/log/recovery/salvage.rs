@@ -38,6 +38,8 @@ const BRIDGE_MAX: u64 = 64;
 #[derive(Debug, Default)]
 pub(super) struct Rescue {
     rewrites: Vec<Rewrite>,
+    /// The segments that the log consists of, rewritten or not.
+    kept: Vec<u64>,
     lost: Vec<Range<u64>>,
     checkpoint: Checkpoint,
 }
@@ -122,6 +124,7 @@ impl Look<'_> {
                 self.rescue.checkpoint.log_start_offset = base_offset;
             }
             let reached = self.look_at(base_offset, len, next)?;
+            self.rescue.kept.push(base_offset);
             end = Some(reached);
             if next.is_some_and(|next| reached < next) {
                 // The log ends here, above the watermark.
@@ -284,6 +287,29 @@ impl Rescue {
         let path = site.directory.join(WATERMARK_FILE);
         durably::replace(&**site.fs, &path, &checkpoint::encode_file(&self.checkpoint))?;
         Ok((self.lost, originals))
+    }
+
+    /// Does it elsewhere: writes the log as it is then into the site's directory, which is empty, and
+    /// leaves the one that was looked at as it is. Returns what is lost.
+    pub(super) fn carry_into(
+        self,
+        site: &Site<'_>,
+        survey: &Survey<'_>,
+    ) -> Result<Vec<Range<u64>>> {
+        let is_rewritten =
+            |base: &u64| self.rewrites.iter().any(|rewrite| rewrite.base_offset == *base);
+        for &base_offset in self.kept.iter().filter(|base| !is_rewritten(base)) {
+            let path = file_name::path(survey.directory, base_offset, Suffix::Log);
+            let end = survey.segments.get(&base_offset).copied().unwrap_or(0);
+            site.replace_log(base_offset, &[Piece::Part(&Part { path, start: 0, end })])?;
+        }
+        for rewrite in &self.rewrites {
+            rewrite.write(site)?;
+        }
+        site.sync_directory()?;
+        let path = site.directory.join(WATERMARK_FILE);
+        durably::replace(&**site.fs, &path, &checkpoint::encode_file(&self.checkpoint))?;
+        Ok(self.lost)
     }
 }
 

@@ -18,9 +18,6 @@ use crate::segment::records_file::ReadMode;
 use crate::segment::scan::scan;
 use crate::segment::{BatchPosition, Extent, Segment};
 
-/// How much is copied or compared at a time.
-const COPY_LEN: usize = 1 << 20;
-
 /// The partition being worked on.
 pub(super) struct Site<'a> {
     pub(super) fs: &'a Arc<dyn FileSystem>,
@@ -59,12 +56,29 @@ impl Site<'_> {
         durably::sync_directory(&**self.fs, self.directory)
     }
 
-    /// Cuts a file durably: what lies beyond may be whole old batches, and must be gone before the
-    /// first new one is appended.
-    pub(super) fn truncate(&self, path: &Path, len: u64) -> Result<()> {
-        let file = self.open(path, Access::ReadWrite)?;
-        file.set_len(len).map_err(|error| Error::io("cut", path, error))?;
-        file.sync_data().map_err(|error| Error::io("sync", path, error))
+    /// Cuts a segment's `.log` durably: what lies beyond may be whole old batches, and must be gone
+    /// before the first new one is appended.
+    pub(super) fn truncate(&self, base_offset: u64, len: u64) -> Result<()> {
+        self.separate(base_offset)?;
+        let path = self.log(base_offset);
+        let file = self.open(&path, Access::ReadWrite)?;
+        file.set_len(len).map_err(|error| Error::io("cut", &path, error))?;
+        file.sync_data().map_err(|error| Error::io("sync", &path, error))
+    }
+
+    /// Sees to it that a segment's `.log` has no other name, such as that in a backup, before it is
+    /// cut or appended to: what is done to it must not be done to that. A file with other names is
+    /// left to them, and a copy takes its place.
+    pub(super) fn separate(&self, base_offset: u64) -> Result<()> {
+        let path = self.log(base_offset);
+        let names = self.fs.name_count(&path);
+        if names.map_err(|error| Error::io("look at", &path, error))? <= 1 {
+            return Ok(());
+        }
+        let end = self.open(&path, Access::Read)?.len();
+        let end = end.map_err(|error| Error::io("read", &path, error))?;
+        self.replace_log(base_offset, &[Piece::Part(&Part { path, start: 0, end })])?;
+        self.sync_directory()
     }
 
     /// Removes the index files of a segment that is no longer what they were made of.
@@ -138,7 +152,9 @@ impl Site<'_> {
         for piece in pieces {
             match piece {
                 Piece::Bytes(bytes) => write(bytes)?,
-                Piece::Part(part) => read_part(&**self.fs, part, &mut write)?,
+                Piece::Part(part) => {
+                    durably::read_range(&**self.fs, &part.path, part.start..part.end, &mut write)?;
+                }
             }
         }
         target.sync_data().map_err(|error| Error::io("sync", to, error))
@@ -174,29 +190,6 @@ impl Site<'_> {
     }
 }
 
-/// Reads a part of a file, piece by piece.
-fn read_part(
-    fs: &dyn FileSystem,
-    part: &Part,
-    sink: &mut dyn FnMut(&[u8]) -> Result<()>,
-) -> Result<()> {
-    let path = &part.path;
-    let file = fs.open(path, Access::Read).map_err(|error| Error::io("open", path, error))?;
-    let mut buffer = vec![0; COPY_LEN];
-    let mut at = part.start;
-    while at < part.end {
-        let len = usize::try_from(part.end - at).unwrap_or(COPY_LEN).min(COPY_LEN);
-        let piece = buffer.get_mut(..len).unwrap_or_default();
-        let read = file.read_at(piece, at).map_err(|error| Error::io("read", path, error))?;
-        if read < len {
-            return Err(Error::io("read", path, std::io::ErrorKind::UnexpectedEof.into()));
-        }
-        sink(piece)?;
-        at += len as u64;
-    }
-    Ok(())
-}
-
 /// Whether two parts of files, equally long, hold the same.
 pub(super) fn same_bytes(fs: &dyn FileSystem, one: &Part, other: &Part) -> Result<bool> {
     let path = &one.path;
@@ -204,7 +197,7 @@ pub(super) fn same_bytes(fs: &dyn FileSystem, one: &Part, other: &Part) -> Resul
     let mut at = one.start;
     let mut same = true;
     let mut buffer = Vec::new();
-    read_part(fs, other, &mut |bytes| {
+    durably::read_range(fs, &other.path, other.start..other.end, &mut |bytes| {
         buffer.resize(bytes.len(), 0);
         let read = file.read_at(&mut buffer, at).map_err(|error| Error::io("read", path, error))?;
         same &= read == bytes.len() && buffer == bytes;
