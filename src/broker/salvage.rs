@@ -195,6 +195,7 @@ impl Salvage<'_> {
             fs: Arc::clone(self.fs),
             clock: Arc::new(SystemClock::new()),
             metrics: Arc::new(Metrics::default()),
+            open_logs: Arc::default(),
             read_mode: ReadMode::Copied,
         }
     }
