@@ -53,6 +53,7 @@ Examples:
   sapwood consume orders --group billing --max 100 --json
   sapwood consume orders --follow | grep ERROR")]
 pub(crate) struct Consume {
+    /// The topic to read
     topic: String,
 
     /// Only this partition; may be given several times
@@ -233,10 +234,10 @@ fn out_of_range(partition: &Partition, offset: u64) -> Stop {
 }
 
 /// What there was to print when the command began: a writer may be faster than the printing.
-struct Ends(BTreeMap<TopicPartition, u64>);
+pub(crate) struct Ends(BTreeMap<TopicPartition, u64>);
 
 impl Ends {
-    fn of(partitions: &[Partition]) -> Self {
+    pub(crate) fn of(partitions: &[Partition]) -> Self {
         let end = |partition: &Partition| {
             (partition.topic_partition().clone(), partition.high_watermark())
         };
@@ -248,7 +249,7 @@ impl Ends {
     }
 
     /// Stops reading partitions that are printed to their ends; whether all are.
-    fn pause_finished(&self, consumer: &mut Consumer) -> Result<bool> {
+    pub(crate) fn pause_finished(&self, consumer: &mut Consumer) -> Result<bool> {
         let mut finished = Vec::new();
         let assignment = consumer.assignment();
         for of in &assignment {

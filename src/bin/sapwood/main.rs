@@ -16,7 +16,10 @@ mod consume;
 mod directory;
 mod exit;
 mod filter;
+mod groups;
+mod metrics;
 mod output;
+mod perf;
 mod produce;
 mod record_format;
 mod settings;
@@ -73,6 +76,11 @@ enum Command {
     Topics(topics::Topics),
     Produce(produce::Produce),
     Consume(consume::Consume),
+    #[command(subcommand)]
+    Groups(groups::Groups),
+    #[command(subcommand)]
+    Perf(perf::Perf),
+    Metrics(metrics::Metrics),
     Completions(completions::Completions),
 }
 
@@ -100,6 +108,9 @@ fn run(cli: Cli) -> Result {
         Command::Topics(command) => command.run(&directory),
         Command::Produce(command) => command.run(&directory),
         Command::Consume(command) => command.run(&directory),
+        Command::Groups(command) => command.run(&directory),
+        Command::Perf(command) => command.run(&directory),
+        Command::Metrics(command) => command.run(&directory),
         Command::Completions(command) => command.run(&mut Cli::command()),
     }
 }

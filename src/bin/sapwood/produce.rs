@@ -37,6 +37,7 @@ Examples:
   sapwood produce logs --compression zstd --partition 0 < app.log
   sapwood produce logs --producer-property linger.ms=50 --producer-property batch.size=262144 app.log")]
 pub(crate) struct Produce {
+    /// The topic to store them in
     topic: String,
 
     /// Files to read; `-` is standard input, as is none

@@ -126,6 +126,17 @@ impl Ago {
     }
 }
 
+/// A time as people read it; `-` for none.
+pub(crate) fn time_text(timestamp: Timestamp) -> String {
+    if timestamp == Timestamp::NONE {
+        return "-".to_owned();
+    }
+    match jiff::Timestamp::from_millisecond(timestamp.as_millis()) {
+        Ok(time) => time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+        Err(_) => timestamp.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +150,8 @@ mod tests {
         assert_eq!(millis("2023-11-14 22:13:20"), Some(1_700_000_000_000));
         assert_eq!(millis("2023-11-14"), Some(1_699_920_000_000));
         assert_eq!(millis("yesterday"), None);
+        let shown = time_text(Timestamp::from_millis(1_700_000_000_001));
+        assert_eq!(shown, "2023-11-14T22:13:20.001Z");
     }
 
     #[test]

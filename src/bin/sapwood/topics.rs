@@ -201,6 +201,7 @@ Examples:
   sapwood --dir data topics create logs --config retention.ms=86400000 --config durability=written
   sapwood --dir data topics create jobs --if-not-exists")]
 pub(crate) struct Create {
+    /// Its name: 1 to 249 of a-z A-Z 0-9 . _ -
     topic: String,
 
     /// How many partitions it has
@@ -242,6 +243,7 @@ Examples:
   sapwood topics alter orders --config retention.ms=3600000 --delete-config segment.bytes
   sapwood topics alter orders --partitions 8")]
 pub(crate) struct Alter {
+    /// The topic to change
     topic: String,
 
     /// How many partitions it has then: more than now
@@ -306,6 +308,7 @@ Examples:
   sapwood topics delete orders
   sapwood topics delete old older --if-exists")]
 pub(crate) struct Delete {
+    /// Those to delete
     #[arg(required = true)]
     topics: Vec<String>,
 
