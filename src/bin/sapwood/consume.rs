@@ -102,7 +102,7 @@ struct Start {
     from_beginning: bool,
 
     /// Begin at this offset; -N: N records before the end, in each partition
-    #[arg(short, long, value_name = "N", allow_hyphen_values = true)]
+    #[arg(short, long, value_name = "N", allow_hyphen_values = true, value_parser = read_offset)]
     offset: Option<i64>,
 
     /// Begin with records of this age: 10m, "1h 30m", 2days
@@ -112,6 +112,10 @@ struct Start {
     /// Begin with records from this time on: 2026-01-31T12:00:00Z, or milliseconds since 1970
     #[arg(long, value_name = "TIMESTAMP", allow_hyphen_values = true)]
     at: Option<At>,
+}
+
+fn read_offset(text: &str) -> Result<i64, &'static str> {
+    text.parse().map_err(|_| "write an offset like 17, or -17 for that many before the end")
 }
 
 impl Consume {

@@ -447,9 +447,12 @@ impl Delete {
                 0 => stop,
                 _ => stop.after(format_args!("{number} group(s) before it are deleted")),
             })?;
-            say(format_args!("deleted group {}", output::printable(group)))?;
         }
-        Ok(broker.close()?)
+        // A closed pipe must not keep any of them.
+        broker.close()?;
+        let say_deleted =
+            |group: &String| say(format_args!("deleted group {}", output::printable(group)));
+        groups.iter().try_for_each(say_deleted)
     }
 }
 

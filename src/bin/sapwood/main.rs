@@ -85,6 +85,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // A fault of this program is told as a sentence too; where it was is what its authors need.
+    std::panic::set_hook(Box::new(|fault| {
+        output::tell(format_args!("error: a fault of this program, please report it: {fault}"));
+    }));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // What is asked for, like the help, and what is wrong: the parser knows where it goes.

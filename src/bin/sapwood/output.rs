@@ -45,7 +45,12 @@ impl Look {
 
 /// Tells something on the side, where it is in nobody's way.
 pub(crate) fn warn(text: impl Display) {
-    anstream::eprintln!("{WARNING}warning:{WARNING:#} {}", printable(&text.to_string()));
+    tell(format_args!("{WARNING}warning:{WARNING:#} {}", printable(&text.to_string())));
+}
+
+/// Prints a line to standard error. If nobody reads that either, there is nobody to tell.
+pub(crate) fn tell(line: impl Display) {
+    let _unheard = writeln!(anstream::stderr().lock(), "{line}");
 }
 
 /// Prints a line that a command has to say.

@@ -223,14 +223,18 @@ impl Create {
         let config = configure(TopicConfig::default().partitions(self.partitions), &self.configs)?;
         config.validate()?;
         let broker = directory.create()?;
-        match broker.create_topic(&self.topic, config) {
-            Ok(topic) => say(format_args!("created topic {}", topic.name()))?,
-            Err(Error::TopicExists { .. }) if self.if_not_exists => {
-                say(format_args!("topic {} exists already", self.topic))?;
-            }
+        let created = broker.create_topic(&self.topic, config);
+        let is_new = match created {
+            Ok(_) => true,
+            Err(Error::TopicExists { .. }) if self.if_not_exists => false,
             Err(error) => return Err(error.into()),
+        };
+        broker.close()?;
+        if is_new {
+            say(format_args!("created topic {}", self.topic))
+        } else {
+            say(format_args!("topic {} exists already", self.topic))
         }
-        Ok(broker.close()?)
     }
 }
 
@@ -330,9 +334,10 @@ impl Delete {
                 0 => stop,
                 _ => stop.after(format_args!("{number} topic(s) before it are deleted")),
             })?;
-            say(format_args!("deleted topic {name}"))?;
         }
-        Ok(broker.close()?)
+        // A closed pipe must not keep any of them.
+        broker.close()?;
+        there.iter().try_for_each(|name| say(format_args!("deleted topic {name}")))
     }
 
     fn existing<'a>(&self, broker: &Broker, names: &'a [String]) -> Result<Vec<&'a String>> {
