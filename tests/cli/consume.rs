@@ -3,10 +3,11 @@
 use std::io::{BufRead, BufReader, Read};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use sapwood::{Record, TopicConfig};
 use snapbox::str;
 
-use crate::scene::{FIRST_MILLIS, Scene, interrupt};
+use crate::scene::{FIRST_MILLIS, Scene, interrupt, signal};
 
 const ALL: &str = "%t/%p@%o %T %k: %s [%h] %K %S\\n";
 
@@ -292,4 +293,32 @@ fn timestamps_are_the_records_own() {
     let scene = Scene::with_orders();
     let first = scene.run("consume orders -p 0 --max 1 --format %T");
     first.assert().success().stdout_eq(FIRST_MILLIS.to_string());
+}
+
+#[test]
+fn what_retention_deletes_before_it_is_printed_is_told_and_the_rest_is_printed() {
+    let scene = Scene::bare();
+    let broker = scene.open();
+    let small = TopicConfig::default().segment_bytes(1024).max_message_bytes(1000);
+    let partition = broker.create_topic("short", small).unwrap().partition(0).unwrap();
+    let append = |number| {
+        let value = format!("{number} {}", "x".repeat(400));
+        partition.append(&[Record::new(&value)]).unwrap();
+    };
+    append(0);
+    let mut child = scene.start("consume short --follow --from-beginning --max 3 --format %o\\n");
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    // While it is stopped it can print nothing.
+    signal(&child, Signal::SIGSTOP);
+    (1..10).for_each(append);
+    partition.delete_records(9).unwrap();
+    signal(&child, Signal::SIGCONT);
+    append(10);
+    stdout.read_to_string(&mut line).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(line, "0\n9\n10\n");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said, "warning: short-0: offsets 1 up to 9 were deleted meanwhile\n");
 }

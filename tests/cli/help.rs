@@ -44,6 +44,7 @@ Exit codes:
     5  damaged: files are not as they were written; nothing was changed
     6  full: the disk, a quota, or a topic that has reached its max.bytes
     7  written by a newer version, or in a way that this build does not know
+    8  a topic of this name exists already
   130  interrupted with Ctrl-C (143: terminated); what was done is kept
 
 "#]]);

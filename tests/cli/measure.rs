@@ -85,7 +85,7 @@ error: topic "ordres" does not exist; there are: empty, orders
 
 "#]]);
     scene.run("perf produce orders --partitions 2").assert().code(2);
-    scene.run("perf produce orders --create").assert().code(1).stderr_eq(str![[r#"
+    scene.run("perf produce orders --create").assert().code(8).stderr_eq(str![[r#"
 error: topic "orders" exists already; `sapwood topics describe` shows it, `sapwood topics alter` changes it
 
 "#]]);

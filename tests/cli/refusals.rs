@@ -228,3 +228,32 @@ fn a_closed_pipe_does_not_keep_a_change_from_being_made_whole() {
     assert!(scene.read().topics().unwrap().is_empty());
     assert!(scene.read().list_groups().unwrap().is_empty());
 }
+
+#[test]
+fn what_is_refused_leaves_the_directory_closed_in_order() {
+    let scene = Scene::with_group();
+    for refused in [
+        "topics create orders",
+        "topics alter orders --partitions 1",
+        "topics delete ordres",
+        "produce ordres",
+        "produce orders --partition 9",
+        "consume ordres --group billing",
+        "groups reset-offsets billing --topic ordres --to-earliest --execute",
+        "groups delete nobody",
+        "perf produce ordres",
+    ] {
+        let output = scene.run(refused).stdin("x\n").output().unwrap();
+        assert!(!output.status.success(), "{refused}");
+        assert!(scene.read().recovery_report().clean_shutdown, "{refused}");
+    }
+}
+
+#[test]
+fn a_name_that_cannot_be_makes_no_directory() {
+    let scene = Scene::bare();
+    scene.run("topics create ../evil").assert().code(2);
+    scene.run("topics create __mine").assert().code(2);
+    scene.run("perf produce ../evil --create").assert().code(2);
+    assert!(!scene.data().exists());
+}

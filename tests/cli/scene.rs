@@ -117,7 +117,11 @@ impl Scene {
 
 /// What Ctrl-C does.
 pub fn interrupt(child: &Child) {
-    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    signal(child, Signal::SIGINT);
+}
+
+pub fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
 }
 
 /// Appends records, each with a header, a second apart.

@@ -81,7 +81,7 @@ created topic orders
     assert_eq!(orders.config().get("retention.ms").as_deref(), Some("-1"));
     assert_eq!(orders.config().get("durability").as_deref(), Some("written"));
 
-    scene.run("topics create orders").assert().code(1).stderr_eq(str![[r#"
+    scene.run("topics create orders").assert().code(8).stderr_eq(str![[r#"
 error: topic "orders" exists already; `sapwood topics describe` shows it, `sapwood topics alter` changes it
 
 "#]]);

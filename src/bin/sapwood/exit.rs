@@ -23,6 +23,7 @@ pub(crate) enum Code {
     Damaged = 5,
     Full = 6,
     Unsupported = 7,
+    Exists = 8,
 }
 
 /// Why a command ends before its end.
@@ -122,6 +123,7 @@ fn code_of(error: &Error) -> Code {
         Error::Corrupt(_) => Code::Damaged,
         Error::StorageFull { .. } | Error::TopicFull { .. } => Code::Full,
         Error::UnsupportedFormat { .. } => Code::Unsupported,
+        Error::TopicExists { .. } => Code::Exists,
         Error::SendFailed { source, .. } | Error::PartitionFailed { source, .. } => code_of(source),
         _ => Code::Failure,
     }

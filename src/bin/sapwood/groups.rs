@@ -300,31 +300,26 @@ struct Move {
 
 impl ResetOffsets {
     fn run(&self, directory: &Directory) -> Result {
-        let broker = if self.execute { directory.change()? } else { directory.read()? };
-        let moves = self.moves(&broker)?;
-        if self.execute {
-            let offset = |planned: &Move| {
-                let of = TopicPartition::new(planned.topic.as_str(), planned.partition);
-                (of, OffsetAndMetadata::new(planned.new_offset))
-            };
-            broker.reset_group(&self.group, moves.iter().map(offset))?;
-            broker.close()?;
-        }
+        let moves = if self.execute {
+            directory.change(|broker| self.execute(broker))?
+        } else {
+            self.moves(&directory.read()?)?
+        };
         if self.json {
             return output::json(&moves);
         }
-        let mut table = Table::new(["GROUP", "TOPIC", "PARTITION", "CURRENT-OFFSET", "NEW-OFFSET"]);
-        for planned in &moves {
-            table.row([
-                planned.group.clone(),
-                planned.topic.clone(),
-                planned.partition.to_string(),
-                planned.current_offset.map_or_else(|| "-".to_owned(), |offset| offset.to_string()),
-                planned.new_offset.to_string(),
-            ]);
-        }
-        table.print()?;
+        print_moves(&moves)?;
         if self.execute { Ok(()) } else { say("nothing was changed; --execute does it") }
+    }
+
+    fn execute(&self, broker: &Broker) -> Result<Vec<Move>> {
+        let moves = self.moves(broker)?;
+        let offset = |planned: &Move| {
+            let of = TopicPartition::new(planned.topic.as_str(), planned.partition);
+            (of, OffsetAndMetadata::new(planned.new_offset))
+        };
+        broker.reset_group(&self.group, moves.iter().map(offset))?;
+        Ok(moves)
     }
 
     fn moves(&self, broker: &Broker) -> Result<Vec<Move>> {
@@ -381,6 +376,20 @@ impl ResetOffsets {
     }
 }
 
+fn print_moves(moves: &[Move]) -> Result {
+    let mut table = Table::new(["GROUP", "TOPIC", "PARTITION", "CURRENT-OFFSET", "NEW-OFFSET"]);
+    for planned in moves {
+        table.row([
+            planned.group.clone(),
+            planned.topic.clone(),
+            planned.partition.to_string(),
+            planned.current_offset.map_or_else(|| "-".to_owned(), |offset| offset.to_string()),
+            planned.new_offset.to_string(),
+        ]);
+    }
+    table.print()
+}
+
 impl Target {
     /// The offset to go to, within what the partition has.
     fn offset(&self, partition: &Partition, current: Option<u64>) -> Result<u64> {
@@ -434,26 +443,29 @@ pub(crate) struct Delete {
 
 impl Delete {
     fn run(&self, directory: &Directory) -> Result {
-        let broker = directory.change()?;
         let mut groups = self.groups.clone();
         groups.sort();
         groups.dedup();
-        for group in &groups {
-            find_group(&broker, group)?;
-        }
-        for (number, group) in groups.iter().enumerate() {
-            let deleted = broker.delete_group(group).map_err(Stop::from);
-            deleted.map_err(|stop| match number {
-                0 => stop,
-                _ => stop.after(format_args!("{number} group(s) before it are deleted")),
-            })?;
-        }
-        // A closed pipe must not keep any of them.
-        broker.close()?;
-        let say_deleted =
-            |group: &String| say(format_args!("deleted group {}", output::printable(group)));
-        groups.iter().try_for_each(say_deleted)
+        directory.change(|broker| delete(broker, &groups))?;
+        // A closed pipe must not keep any of them: they are gone by now.
+        groups
+            .iter()
+            .try_for_each(|group| say(format_args!("deleted group {}", output::printable(group))))
     }
+}
+
+fn delete(broker: &Broker, groups: &[String]) -> Result {
+    for group in groups {
+        find_group(broker, group)?;
+    }
+    for (number, group) in groups.iter().enumerate() {
+        let deleted = broker.delete_group(group).map_err(Stop::from);
+        deleted.map_err(|stop| match number {
+            0 => stop,
+            _ => stop.after(format_args!("{number} group(s) before it are deleted")),
+        })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

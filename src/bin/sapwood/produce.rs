@@ -89,17 +89,16 @@ impl Produce {
         let interrupt = Interrupt::install()?;
         // What cannot be read is found before anything is written.
         let sources = self.sources(&interrupt)?;
-        let broker = directory.write()?;
-        let topic = find_topic(&broker, &self.topic)?;
-        if let Some(partition) = self.partition {
-            topic.partition(partition)?;
-        }
-        let mut sending = Sending::new(self, &broker, topic, bar(&sources))?;
-        let sent =
-            sources.into_iter().try_for_each(|source| sending.send_lines(source, &interrupt));
-        let ended = sending.end(sent);
-        let closed = broker.close().map_err(Stop::from);
-        ended.and(closed)
+        directory.write(|broker| {
+            let topic = find_topic(broker, &self.topic)?;
+            if let Some(partition) = self.partition {
+                topic.partition(partition)?;
+            }
+            let mut sending = Sending::new(self, broker, topic, bar(&sources))?;
+            let mut sources = sources.into_iter();
+            let sent = sources.try_for_each(|source| sending.send_lines(source, &interrupt));
+            sending.end(sent)
+        })
     }
 
     fn sources(&self, interrupt: &Interrupt) -> Result<Vec<Source>> {
@@ -264,7 +263,9 @@ impl<'a> Sending<'a> {
     /// newlines.
     fn line_limit(&self) -> u64 {
         let setting = self.topic.config().get("max.message.bytes");
-        setting.and_then(|bytes| bytes.parse().ok()).unwrap_or(u64::from(u32::MAX))
+        let largest = setting.and_then(|bytes| bytes.parse().ok()).unwrap_or(u64::from(u32::MAX));
+        // A separator is not stored.
+        largest + self.produce.key_separator.as_ref().map_or(0, String::len) as u64
     }
 
     fn flush_if_due(&mut self) -> Result {

@@ -9,7 +9,7 @@ use sapwood::{Broker, Compression, Delivery, Error, Producer, Record, Topic, Top
 
 use super::{Latencies, Report, topic_settings};
 use crate::directory::{Directory, find_topic};
-use crate::exit::{Result, Stop};
+use crate::exit::Result;
 use crate::settings::{NameValue, configure, configure_producer};
 use crate::signals::Interrupt;
 
@@ -94,19 +94,14 @@ impl PerfProduce {
     pub(super) fn run(&self, directory: &Directory) -> Result {
         let interrupt = Interrupt::install()?;
         let config = configure(TopicConfig::default().partitions(self.partitions), &self.configs)?;
-        config.validate()?;
         if self.create {
-            // Opened again for the measurement, with everything a running application does.
-            let broker = directory.create()?;
-            broker.create_topic(&self.topic, config)?;
-            broker.close()?;
+            directory.create_topic(&self.topic, config)?;
         }
-        let broker = directory.write()?;
-        let topic = find_topic(&broker, &self.topic)?;
-        let report = self.measure(&broker, &topic, &interrupt);
-        let closed = broker.close().map_err(Stop::from);
-        report?.print(self.json)?;
-        closed?;
+        let report = directory.write(|broker| {
+            let topic = find_topic(broker, &self.topic)?;
+            self.measure(broker, &topic, &interrupt)
+        })?;
+        report.print(self.json)?;
         interrupt.check()
     }
 
