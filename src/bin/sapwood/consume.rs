@@ -155,8 +155,11 @@ impl Consume {
         };
         let ended = printing.run(&mut consumer);
         // Whatever ended it: what was printed is done with.
-        let committed = printing.commit(&mut consumer);
-        ended.and(committed)
+        match (ended, printing.commit(&mut consumer)) {
+            // That it was interrupted is known; that its progress is lost is not.
+            (Ok(()) | Err(Stop::ClosedPipe | Stop::Interrupted(_)), Err(stop)) => Err(stop),
+            (ended, _) => ended,
+        }
     }
 
     fn chosen(&self, topic: &Topic) -> Result<Vec<Partition>> {
