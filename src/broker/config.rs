@@ -22,7 +22,7 @@ use crate::log::recovery::RecoveryMode;
 use crate::metrics::Metrics;
 use crate::segment::records_file::ReadMode;
 use crate::time::{Clock, SystemClock};
-use crate::topic::log_manager::{LogManager, OpenMode};
+use crate::topic::log_manager::{LogManager, OpenMode, check_is_a_log_directory};
 
 /// How often retention is applied, as in Kafka: five minutes.
 const RETENTION_CHECK_INTERVAL: Duration = Duration::from_secs(300);
@@ -53,6 +53,7 @@ pub struct BrokerBuilder {
     clock: Arc<dyn Clock>,
     read_mode: ReadMode,
     recovery_mode: RecoveryMode,
+    create: bool,
     background_thread: bool,
     retention_check_interval: Duration,
     max_open_files: Option<usize>,
@@ -66,6 +67,7 @@ impl BrokerBuilder {
             clock: Arc::new(SystemClock::new()),
             read_mode: ReadMode::default(),
             recovery_mode: RecoveryMode::default(),
+            create: true,
             background_thread: true,
             retention_check_interval: RETENTION_CHECK_INTERVAL,
             max_open_files: None,
@@ -108,6 +110,27 @@ impl BrokerBuilder {
     /// [`RecoveryMode::Refuse`]. Brokers that are opened read-only always refuse.
     pub fn recovery_mode(mut self, recovery_mode: RecoveryMode) -> Self {
         self.recovery_mode = recovery_mode;
+        self
+    }
+
+    /// Whether a directory that no broker has been opened in for writing is made into one, as is one
+    /// that does not exist. Default: `true`. With `false` opening it gives
+    /// [`Error::NotALogDirectory`] and leaves no trace, so that a slip in a path is noticed.
+    ///
+    /// ```
+    /// # use sapwood::{Broker, Error};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let directory = directory.path().join("data");
+    /// let refused = Broker::builder(&directory).create(false).open();
+    /// assert!(matches!(refused, Err(Error::NotALogDirectory { .. })));
+    /// assert!(!directory.exists());
+    ///
+    /// Broker::open(&directory)?.close()?;
+    /// Broker::builder(&directory).create(false).open()?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
         self
     }
 
@@ -166,6 +189,9 @@ impl BrokerBuilder {
                 value: self.retention_check_interval.as_millis().to_string(),
                 reason: "it must be at least 1".to_owned(),
             });
+        }
+        if !self.create {
+            check_is_a_log_directory(&*self.fs, &self.directory)?;
         }
         // Whoever follows another process must not map a file that the other may cut at any time.
         let read_mode = if mode == OpenMode::ReadOnly { ReadMode::Copied } else { self.read_mode };

@@ -187,20 +187,11 @@ impl LogManager {
         mode: OpenMode,
     ) -> Result<Option<Box<dyn Lock>>> {
         let fs = &*environment.fs;
-        if directory.as_os_str().is_empty() {
-            return Err(not_a_directory(directory, "the path is empty"));
-        }
-        let kind = fs.kind(directory).map_err(|error| Error::io("look at", directory, error))?;
-        match (kind, mode) {
-            (Some(Kind::Directory), _) => {}
-            (Some(_), _) => return Err(not_a_directory(directory, "it is not a directory")),
-            (None, OpenMode::ReadOnly) => {
-                return Err(not_a_directory(directory, "it does not exist"));
-            }
-            (None, OpenMode::Write) => durably::create_directory_all(fs, directory)?,
-        }
         if mode == OpenMode::ReadOnly {
             return check_is_a_log_directory(fs, directory).map(|()| None);
+        }
+        if !is_directory(fs, directory)? {
+            durably::create_directory_all(fs, directory)?;
         }
         let path = directory.join(LOCK_FILE);
         match fs.lock(&path) {
@@ -457,9 +448,28 @@ fn fence(topic: &Topic) {
     topic.room().changed();
 }
 
-/// Refuses to read a directory that no writer has ever opened, before somebody waits in it for ever
-/// for topics that are elsewhere.
-fn check_is_a_log_directory(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
+/// Whether it is there; what is there and is something else is refused.
+fn is_directory(fs: &dyn FileSystem, directory: &Path) -> Result<bool> {
+    if directory.as_os_str().is_empty() {
+        return Err(not_a_directory(directory, "the path is empty"));
+    }
+    match fs.kind(directory).map_err(|error| Error::io("look at", directory, error))? {
+        Some(Kind::Directory) => Ok(true),
+        Some(_) => Err(not_a_directory(directory, "it is not a directory")),
+        None => Ok(false),
+    }
+}
+
+/// Refuses a directory that no writer has ever opened: before somebody waits in it for ever for
+/// topics that are elsewhere, or makes a second one by a slip in the path.
+///
+/// # Errors
+///
+/// [`Error::NotALogDirectory`], I/O errors.
+pub(crate) fn check_is_a_log_directory(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
+    if !is_directory(fs, directory)? {
+        return Err(not_a_directory(directory, "it does not exist"));
+    }
     for name in [REGISTRY_FILE, LOCK_FILE] {
         let path = directory.join(name);
         if fs.kind(&path).map_err(|error| Error::io("look at", &path, error))?.is_some() {
