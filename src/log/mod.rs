@@ -150,7 +150,10 @@ struct Parts {
 impl Appender {
     fn writer(&mut self) -> Result<&mut SegmentWriter> {
         // A log opened read-only is refused earlier.
-        self.writer.as_mut().ok_or_else(|| Error::Closed { what: "the broker" })
+        match &mut self.writer {
+            Some(writer) => Ok(writer),
+            None => Err(Error::Closed { what: "the broker" }),
+        }
     }
 }
 

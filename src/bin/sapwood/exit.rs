@@ -123,7 +123,7 @@ fn code_of(error: &Error) -> Code {
         Error::Corrupt(_) => Code::Damaged,
         Error::StorageFull { .. } | Error::TopicFull { .. } => Code::Full,
         Error::UnsupportedFormat { .. } => Code::Unsupported,
-        Error::TopicExists { .. } => Code::Exists,
+        Error::TopicExists { .. } | Error::InvalidTarget { .. } => Code::Exists,
         Error::SendFailed { source, .. } | Error::PartitionFailed { source, .. } => code_of(source),
         _ => Code::Failure,
     }

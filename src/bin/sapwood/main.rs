@@ -11,9 +11,11 @@
 // Kafka's words for different things resemble one another.
 #![allow(clippy::similar_names)]
 
+mod backup;
 mod completions;
 mod consume;
 mod directory;
+mod dump;
 mod exit;
 mod filter;
 mod groups;
@@ -22,9 +24,11 @@ mod output;
 mod perf;
 mod produce;
 mod record_format;
+mod salvage;
 mod settings;
 mod signals;
 mod topics;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -64,10 +68,10 @@ Exit codes:
     2  wrong usage: an option, a setting or a name that cannot be
     3  not found: a directory of topics, a topic, a partition, a group, an offset
     4  locked: another process has the directory open for writing
-    5  damaged: files are not as they were written; nothing was changed
+    5  damaged: files are not as they were written, or records are lost
     6  full: the disk, a quota, or a topic that has reached its max.bytes
     7  written by a newer version, or in a way that this build does not know
-    8  a topic of this name exists already
+    8  a topic of this name exists already, or something at the place where a copy is to go
   130  interrupted with Ctrl-C (143: terminated); what was done is kept";
 
 #[derive(Subcommand)]
@@ -82,6 +86,10 @@ enum Command {
     #[command(subcommand)]
     Perf(perf::Perf),
     Metrics(metrics::Metrics),
+    Dump(dump::Dump),
+    Verify(verify::Verify),
+    Salvage(salvage::Salvage),
+    Backup(backup::Backup),
     Completions(completions::Completions),
 }
 
@@ -116,6 +124,10 @@ fn run(cli: Cli) -> Result {
         Command::Groups(command) => command.run(&directory),
         Command::Perf(command) => command.run(&directory),
         Command::Metrics(command) => command.run(&directory),
+        Command::Dump(command) => command.run(&directory),
+        Command::Verify(command) => command.run(&directory),
+        Command::Salvage(command) => command.run(&directory),
+        Command::Backup(command) => command.run(&directory),
         Command::Completions(command) => command.run(&mut Cli::command()),
     }
 }

@@ -10,6 +10,7 @@ use regex::bytes::Regex;
 use sapwood::{ConsumerRecord, Header};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use crate::filter::Filter;
 use crate::output::{Look, printable, printable_bytes};
@@ -265,16 +266,24 @@ impl Serialize for JsonHeader<'_> {
 }
 
 /// Text under one name, null if there is none; what is no text as base64 under the other.
+pub(crate) fn text_or_base64<'n>(
+    [text_name, base64_name]: [&'n str; 2],
+    bytes: Option<&[u8]>,
+) -> (&'n str, Value) {
+    match bytes.map(|bytes| (bytes, str::from_utf8(bytes))) {
+        None => (text_name, Value::Null),
+        Some((_, Ok(text))) => (text_name, text.into()),
+        Some((bytes, Err(_))) => (base64_name, STANDARD.encode(bytes).into()),
+    }
+}
+
 fn bytes_entry<M: SerializeMap>(
     map: &mut M,
-    [text_name, base64_name]: [&str; 2],
+    names: [&str; 2],
     bytes: Option<&[u8]>,
 ) -> Result<(), M::Error> {
-    match bytes.map(|bytes| (bytes, str::from_utf8(bytes))) {
-        None => map.serialize_entry(text_name, &None::<&str>),
-        Some((_, Ok(text))) => map.serialize_entry(text_name, text),
-        Some((bytes, Err(_))) => map.serialize_entry(base64_name, &STANDARD.encode(bytes)),
-    }
+    let (name, value) = text_or_base64(names, bytes);
+    map.serialize_entry(name, &value)
 }
 
 #[cfg(test)]
