@@ -63,7 +63,8 @@ impl Broker {
     /// copied first, so that it never lies beyond the records. A topic that is created meanwhile is
     /// not in the copy; one that is deleted meanwhile may not be.
     ///
-    /// A broker that was opened read-only makes backups too, of what it sees.
+    /// A broker that was opened read-only makes backups too, of what it sees. Of a broker in memory the
+    /// copy is in its memory, and goes with it.
     ///
     /// Where both directories lie on one file system, segments that have ended take no space in the
     /// copy: their files get a second name in it (a hard link). The two directories do not influence

@@ -1,10 +1,9 @@
 //! Making a whole directory of topics that is there complete or not at all.
 //!
 //! It is made under another name beside the one it is to have, and renamed when everything in it is
-//! durable. The registry goes in last: what a crash leaves under the other name is refused by every
-//! open, and the next attempt clears it away.
+//! durable. What a crash leaves under the other name, the next attempt clears away.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,13 +37,14 @@ impl NewDirectory {
         if target.starts_with(source) {
             return Err(invalid(target, "it lies in the directory that is to be copied"));
         }
-        if target.file_name().is_none() {
+        let Some(name) = target.file_name() else {
             return Err(invalid(target, "the path does not end in a name"));
-        }
+        };
         check_unused(&**fs, target)?;
-        let mut name = OsString::from(target);
+        // Not by adding to the path: it may end in a separator.
+        let (target, mut name) = (target.with_file_name(name), name.to_owned());
         name.push(UNFINISHED);
-        let path = PathBuf::from(name);
+        let path = target.with_file_name(name);
         durably::create_directory_all(&**fs, &path)?;
         check_ours(&path, &list(&**fs, &path)?)?;
         let lock_path = path.join(LOCK_FILE);
@@ -54,7 +54,7 @@ impl NewDirectory {
             }
             taken => taken.map_err(|error| Error::io("lock", &lock_path, error))?,
         };
-        let begun = Self { fs: Arc::clone(fs), target: target.to_owned(), path, lock: Some(lock) };
+        let begun = Self { fs: Arc::clone(fs), target, path, lock: Some(lock) };
         begun.clear()?;
         Ok(begun)
     }

@@ -414,8 +414,11 @@ fn a_target_that_is_taken_or_within_the_source_is_refused_and_left_alone() {
     assert_eq!(left.collect::<Vec<_>>(), [Path::new("other.unfinished/file")]);
     // An empty directory will do.
     fs.create_directory(Path::new("empty")).unwrap();
-    broker.backup("empty").unwrap();
-    open_copy(on(&fs, "empty"));
+    for target in ["empty", "with a separator/"] {
+        broker.backup(target).unwrap();
+        open_copy(on(&fs, target));
+    }
+    assert!(fs.kind(Path::new("with a separator/.unfinished")).unwrap().is_none());
 }
 
 #[test]
