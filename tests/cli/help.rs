@@ -18,6 +18,10 @@ Commands:
   groups       List, describe, reset and delete consumer groups
   perf         Measure rates and latencies
   metrics      Print a snapshot of the directory in Prometheus' text form
+  dump         Show what lies in the files, batch by batch
+  verify       Read everything and say what is damaged
+  salvage      Make a new directory of what is intact of a damaged one
+  backup       Make a copy of the directory, also while it is in use
   completions  Print a script that completes commands and options in a shell
   help         Print this message or the help of the given subcommand(s)
 
@@ -41,10 +45,10 @@ Exit codes:
     2  wrong usage: an option, a setting or a name that cannot be
     3  not found: a directory of topics, a topic, a partition, a group, an offset
     4  locked: another process has the directory open for writing
-    5  damaged: files are not as they were written; nothing was changed
+    5  damaged: files are not as they were written, or records are lost
     6  full: the disk, a quota, or a topic that has reached its max.bytes
     7  written by a newer version, or in a way that this build does not know
-    8  a topic of this name exists already
+    8  a topic of this name exists already, or something at the place where a copy is to go
   130  interrupted with Ctrl-C (143: terminated); what was done is kept
 
 "#]]);
@@ -69,6 +73,10 @@ fn every_command_has_examples() {
         "perf produce",
         "perf consume",
         "metrics",
+        "dump",
+        "verify",
+        "salvage",
+        "backup",
         "completions",
     ] {
         let output = scene.run(&format!("{command} --help")).output().unwrap();

@@ -8,6 +8,7 @@ mod beside;
 mod consume;
 mod groups;
 mod help;
+mod inspect;
 mod measure;
 mod produce;
 mod refusals;

@@ -327,7 +327,11 @@ fn overrides(config: &TopicConfig) -> String {
     let defaults = TopicConfig::default().properties();
     let settings = config.properties().into_iter().zip(defaults);
     let changed = settings.filter(|(is, default)| is != default);
-    changed.map(|((name, value), _)| format!(" {name}={value}")).collect()
+    changed.fold(String::new(), |mut text, ((name, value), _)| {
+        // Writing to a `String` does not fail.
+        let _ = write!(text, " {name}={value}");
+        text
+    })
 }
 
 /// As Kafka's tool names it.
