@@ -21,6 +21,7 @@ mod produce;
 mod record_format;
 mod settings;
 mod signals;
+mod top;
 mod topics;
 
 use std::path::PathBuf;
@@ -73,6 +74,7 @@ enum Command {
     Topics(topics::Topics),
     Produce(produce::Produce),
     Consume(consume::Consume),
+    Top(top::Top),
     Completions(completions::Completions),
 }
 
@@ -100,6 +102,7 @@ fn run(cli: Cli) -> Result {
         Command::Topics(command) => command.run(&directory),
         Command::Produce(command) => command.run(&directory),
         Command::Consume(command) => command.run(&directory),
+        Command::Top(command) => command.run(&directory),
         Command::Completions(command) => command.run(&mut Cli::command()),
     }
 }

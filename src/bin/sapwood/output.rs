@@ -63,7 +63,7 @@ pub(crate) fn json(value: &impl Serialize) -> Result {
 }
 
 /// How many columns there are: what `COLUMNS` says, or the terminal. `None` where nobody looks.
-fn width() -> Option<usize> {
+pub(crate) fn width() -> Option<usize> {
     let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     set.filter(|columns| *columns > 0).or_else(|| {
         let (width, _) = terminal_size::terminal_size_of(io::stdout())?;
