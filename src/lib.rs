@@ -120,6 +120,7 @@
 //!
 //! | feature | for |
 //! |---|---|
+//! | `cli` | the program `sapwood`, with which people look into a directory; nothing for the library |
 //! | `gzip` | reading batches that Kafka clients compressed with gzip |
 //! | `snappy` | reading batches that Kafka clients compressed with snappy |
 //! | `sim` | `SimulatedDisk`: running a program over a disk that fails and loses power, in tests |

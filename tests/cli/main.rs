@@ -4,5 +4,13 @@
 //! compared with what stands here, `[..]` where it differs from run to run. To take over what it
 //! prints now, and then read the difference: `SNAPSHOTS=overwrite cargo test --features cli --test cli`.
 
+mod beside;
+mod consume;
+mod groups;
+mod help;
+mod measure;
+mod produce;
+mod refusals;
 mod scene;
+mod terminal;
 mod topics;

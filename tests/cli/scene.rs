@@ -1,12 +1,19 @@
 //! A directory with something in it, and the program run over it.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 
-use sapwood::{Broker, Partition, Record, Timestamp, TopicConfig};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sapwood::{
+    Broker, OffsetAndMetadata, Partition, Record, Timestamp, TopicConfig, TopicPartition,
+};
 use snapbox::cmd::{Command, cargo_bin};
 use tempfile::TempDir;
 
-/// When the first record was made: 2023-11-14T22:13:20Z. Each one after it is a second younger.
+/// When the first record of a partition was made: 2023-11-14T22:13:20Z. The others follow by seconds.
 pub const FIRST_MILLIS: i64 = 1_700_000_000_000;
 
 /// A place to work in; the directory of topics is `data` in it.
@@ -24,12 +31,21 @@ impl Scene {
         let broker = scene.open();
         let keep = TopicConfig::default().retention_ms(None);
         let orders = broker.create_topic("orders", keep.clone().partitions(2)).unwrap();
-        append(
-            &orders.partition(0).unwrap(),
-            &[("alice", "paid"), ("carol", "paid"), ("alice", "sent")],
-        );
+        let first = [("alice", "paid"), ("carol", "paid"), ("alice", "sent")];
+        append(&orders.partition(0).unwrap(), &first);
         append(&orders.partition(1).unwrap(), &[("bob", "paid"), ("bob", "sent"), ("bob", "lost")]);
         broker.create_topic("empty", keep).unwrap();
+        broker.close().unwrap();
+        scene
+    }
+
+    /// The same, and the group `billing` has consumed a part of it.
+    pub fn with_group() -> Self {
+        let scene = Self::with_orders();
+        let broker = scene.open();
+        let at = |offset| OffsetAndMetadata::new(offset).metadata("by hand");
+        let of = |partition| TopicPartition::new("orders", partition);
+        broker.reset_group("billing", [(of(0), at(2)), (of(1), at(3))]).unwrap();
         broker.close().unwrap();
         scene
     }
@@ -38,12 +54,37 @@ impl Scene {
         Broker::open(self.data()).unwrap()
     }
 
+    pub fn read(&self) -> Broker {
+        Broker::open_read_only(self.data()).unwrap()
+    }
+
+    /// All values in a topic, partition after partition.
+    pub fn values(&self, topic: &str) -> Vec<String> {
+        let broker = self.read();
+        let mut consumer = broker.consumer().subscribe([topic]).unwrap();
+        let mut values = BTreeMap::new();
+        loop {
+            let records = consumer.poll(std::time::Duration::ZERO).unwrap();
+            if records.is_empty() {
+                return values.into_values().collect();
+            }
+            for record in &records {
+                let value = String::from_utf8(record.value().unwrap().to_vec()).unwrap();
+                values.insert((record.partition(), record.offset()), value);
+            }
+        }
+    }
+
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 
     pub fn data(&self) -> PathBuf {
         self.path().join("data")
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path().join(name), content).unwrap();
     }
 
     /// The program with its arguments, separated by blanks, run beside the directory.
@@ -59,14 +100,49 @@ impl Scene {
             .env_remove("NO_COLOR")
             .args(arguments)
     }
+
+    /// The program, to be talked to while it runs.
+    pub fn start(&self, arguments: &str) -> Child {
+        std::process::Command::new(cargo_bin!("sapwood"))
+            .current_dir(self.path())
+            .env("SAPWOOD_DIR", "data")
+            .args(arguments.split_whitespace())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+}
+
+/// What Ctrl-C does.
+pub fn interrupt(child: &Child) {
+    signal(child, Signal::SIGINT);
+}
+
+pub fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
 }
 
 /// Appends records, each with a header, a second apart.
 fn append(partition: &Partition, records: &[(&str, &str)]) {
-    let at = |offset: usize| FIRST_MILLIS + 1000 * i64::try_from(offset).unwrap();
-    for (offset, (key, value)) in records.iter().enumerate() {
-        let timestamp = Timestamp::from_millis(at(offset));
+    for (number, (key, value)) in (0..).zip(records) {
+        let timestamp = Timestamp::from_millis(FIRST_MILLIS + 1000 * number);
         let record = Record::new(*value).key(*key).header("from", "shop").timestamp(timestamp);
         partition.append(&[record]).unwrap();
     }
+}
+
+/// Every file below a directory with its bytes, but for the time stamps that reading leaves alone.
+pub fn content(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            files.insert(path.clone(), fs::read(path).unwrap());
+        }
+    }
+    files
 }

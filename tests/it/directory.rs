@@ -47,6 +47,22 @@ fn a_file_is_not_a_directory() {
 }
 
 #[test]
+fn a_writer_that_is_not_to_create_takes_only_what_is_a_log_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("notes.txt"), "x").unwrap();
+    let open = |path: &Path| Broker::builder(path).create(false).open();
+    for path in [directory.path().join("nothing"), directory.path().to_owned()] {
+        let error = open(&path).unwrap_err();
+        assert!(matches!(error, Error::NotALogDirectory { .. }), "{error}");
+    }
+    assert_eq!(content(directory.path()).len(), 1, "only what was there");
+
+    one_topic(directory.path()).close().unwrap();
+    let broker = open(directory.path()).unwrap();
+    assert_eq!(broker.topic("orders").unwrap().partition_count(), 2);
+}
+
+#[test]
 fn reading_what_does_not_exist_creates_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("nothing");

@@ -15,6 +15,7 @@ Examples:
   sapwood completions zsh > ~/.zfunc/_sapwood
   sapwood completions fish > ~/.config/fish/completions/sapwood.fish")]
 pub(crate) struct Completions {
+    /// The shell to complete in
     shell: Shell,
 }
 

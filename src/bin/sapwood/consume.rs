@@ -13,7 +13,7 @@ use sapwood::{
 use crate::directory::{Directory, find_topic};
 use crate::exit::{Result, Stop};
 use crate::filter::Filter;
-use crate::output::{Look, warn};
+use crate::output::{Look, warn, write_json};
 use crate::record_format::{Format, JsonRecord, RecordPrinter};
 use crate::settings::{Ago, At};
 use crate::signals::{Interrupt, stdout_is_closed};
@@ -23,6 +23,9 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long one poll waits: an interrupt or a closed pipe is noticed after it.
 const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How many records one poll returns at most. They are copied nowhere, so that more do no harm.
+const POLL_RECORDS: usize = 5_000;
 
 /// Print records of a topic
 ///
@@ -53,6 +56,7 @@ Examples:
   sapwood consume orders --group billing --max 100 --json
   sapwood consume orders --follow | grep ERROR")]
 pub(crate) struct Consume {
+    /// The topic to read
     topic: String,
 
     /// Only this partition; may be given several times
@@ -101,7 +105,7 @@ struct Start {
     from_beginning: bool,
 
     /// Begin at this offset; -N: N records before the end, in each partition
-    #[arg(short, long, value_name = "N", allow_hyphen_values = true)]
+    #[arg(short, long, value_name = "N", allow_hyphen_values = true, value_parser = read_offset)]
     offset: Option<i64>,
 
     /// Begin with records of this age: 10m, "1h 30m", 2days
@@ -113,29 +117,31 @@ struct Start {
     at: Option<At>,
 }
 
+fn read_offset(text: &str) -> Result<i64, &'static str> {
+    text.parse().map_err(|_| "write an offset like 17, or -17 for that many before the end")
+}
+
 impl Consume {
     pub(crate) fn run(&self, directory: &Directory) -> Result {
         let interrupt = Interrupt::install()?;
-        let commits = self.group.is_some() && !self.no_commit;
-        let broker = if commits { directory.change()? } else { directory.read()? };
-        let topic = find_topic(&broker, &self.topic)?;
-        let printed = self.print(&broker, &topic, commits, &interrupt);
-        let closed = broker.close().map_err(Stop::from);
-        printed.and(closed)
+        if self.group.is_some() && !self.no_commit {
+            directory.change(|broker| self.print(broker, true, &interrupt))
+        } else {
+            self.print(&directory.read()?, false, &interrupt)
+        }
     }
 
-    fn print(
-        &self,
-        broker: &Broker,
-        topic: &Topic,
-        commits: bool,
-        interrupt: &Interrupt,
-    ) -> Result {
+    fn print(&self, broker: &Broker, commits: bool, interrupt: &Interrupt) -> Result {
+        let topic = &find_topic(broker, &self.topic)?;
         let partitions = self.chosen(topic)?;
         let mut consumer = self.consumer(broker, &partitions)?;
+        if self.follow {
+            seek_to_new(&mut consumer, self.group.is_some())?;
+        }
         self.start.seek(&mut consumer, &partitions)?;
         let mut printing = Printing {
             consume: self,
+            partitions: &partitions,
             interrupt,
             printer: RecordPrinter {
                 format: &self.format,
@@ -149,8 +155,11 @@ impl Consume {
         };
         let ended = printing.run(&mut consumer);
         // Whatever ended it: what was printed is done with.
-        let committed = printing.commit(&mut consumer);
-        ended.and(committed)
+        match (ended, printing.commit(&mut consumer)) {
+            // That it was interrupted is known; that its progress is lost is not.
+            (Ok(()) | Err(Stop::ClosedPipe | Stop::Interrupted(_)), Err(stop)) => Err(stop),
+            (ended, _) => ended,
+        }
     }
 
     fn chosen(&self, topic: &Topic) -> Result<Vec<Partition>> {
@@ -164,8 +173,9 @@ impl Consume {
     }
 
     fn consumer(&self, broker: &Broker, partitions: &[Partition]) -> Result<Consumer> {
-        let reset = if self.follow { AutoOffsetReset::Latest } else { AutoOffsetReset::Earliest };
-        let mut builder = broker.consumer().auto_commit(None).auto_offset_reset(reset);
+        // Where retention has passed by, reading goes on with the first record there is.
+        let builder = broker.consumer().auto_offset_reset(AutoOffsetReset::Earliest);
+        let mut builder = builder.auto_commit(None).max_poll_records(POLL_RECORDS);
         if let Some(group) = &self.group {
             builder = builder.group(group);
         }
@@ -176,6 +186,16 @@ impl Consume {
         };
         Ok(consumer?)
     }
+}
+
+/// Goes behind what there is, where the group has committed nothing.
+fn seek_to_new(consumer: &mut Consumer, has_group: bool) -> Result {
+    for of in consumer.assignment() {
+        if !has_group || consumer.committed(&of)?.is_none() {
+            consumer.seek_to_end_of(&of)?;
+        }
+    }
+    Ok(())
 }
 
 impl Start {
@@ -233,10 +253,10 @@ fn out_of_range(partition: &Partition, offset: u64) -> Stop {
 }
 
 /// What there was to print when the command began: a writer may be faster than the printing.
-struct Ends(BTreeMap<TopicPartition, u64>);
+pub(crate) struct Ends(BTreeMap<TopicPartition, u64>);
 
 impl Ends {
-    fn of(partitions: &[Partition]) -> Self {
+    pub(crate) fn of(partitions: &[Partition]) -> Self {
         let end = |partition: &Partition| {
             (partition.topic_partition().clone(), partition.high_watermark())
         };
@@ -248,7 +268,7 @@ impl Ends {
     }
 
     /// Stops reading partitions that are printed to their ends; whether all are.
-    fn pause_finished(&self, consumer: &mut Consumer) -> Result<bool> {
+    pub(crate) fn pause_finished(&self, consumer: &mut Consumer) -> Result<bool> {
         let mut finished = Vec::new();
         let assignment = consumer.assignment();
         for of in &assignment {
@@ -274,8 +294,17 @@ impl Progress {
     }
 }
 
+fn positions(consumer: &Consumer) -> Result<BTreeMap<TopicPartition, u64>> {
+    let position = |of: TopicPartition| {
+        let position = consumer.position(&of)?;
+        Ok((of, position))
+    };
+    consumer.assignment().into_iter().map(position).collect()
+}
+
 struct Printing<'a> {
     consume: &'a Consume,
+    partitions: &'a [Partition],
     interrupt: &'a Interrupt,
     printer: RecordPrinter<'a>,
     out: BufWriter<StdoutLock<'static>>,
@@ -296,7 +325,9 @@ impl Printing<'_> {
                 return Ok(());
             }
             let patience = if self.ends.is_some() { Duration::ZERO } else { PATIENCE };
+            let before = positions(consumer)?;
             let records = consumer.poll(patience)?;
+            self.warn_of_gaps(&before, &records);
             if records.is_empty() {
                 if self.ends.is_some() {
                     return Ok(());
@@ -311,6 +342,22 @@ impl Printing<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Says where retention was faster than the printing. Other offsets may be missing too, and never
+    /// were records.
+    fn warn_of_gaps(&self, before: &BTreeMap<TopicPartition, u64>, records: &ConsumerRecords) {
+        for partition in self.partitions {
+            let of = partition.topic_partition();
+            let Some(first) = records.of_partition(of).next() else { continue };
+            let (first, start) = (first.offset(), partition.log_start_offset());
+            if let Some(position) = before.get(of)
+                && *position < start
+                && start <= first
+            {
+                warn(format_args!("{of}: offsets {position} up to {start} were deleted meanwhile"));
+            }
+        }
     }
 
     fn has_enough(&self) -> bool {
@@ -334,9 +381,7 @@ impl Printing<'_> {
             }
             self.printed += 1;
             if self.consume.json {
-                serde_json::to_writer(&mut self.out, &JsonRecord(record))
-                    .map_err(std::io::Error::from)?;
-                self.out.write_all(b"\n")?;
+                write_json(&JsonRecord(record), self.printer.look, &mut self.out)?;
             } else {
                 self.printer.print(&record, &mut self.out)?;
             }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sapwood::{Broker, BrokerBuilder, Error, Topic};
+use sapwood::{Broker, BrokerBuilder, Error, Topic, TopicConfig};
 
 use crate::exit::{Code, Result, Stop};
 use crate::output::warn;
@@ -27,32 +27,47 @@ impl Directory {
         Ok(Broker::open_read_only(self.path()?)?)
     }
 
-    /// For a change that is over at once. There is no background thread: whoever alters a topic has
-    /// not asked for records to be deleted by age.
-    pub(crate) fn change(&self) -> Result<Broker> {
-        self.open(|builder| builder.create(false).background_thread(false))
+    /// Opens for a change that is over at once, and closes whatever became of it. There is no
+    /// background thread: whoever alters a topic has not asked for records to be deleted by age.
+    pub(crate) fn change<T>(&self, work: impl FnOnce(&Broker) -> Result<T>) -> Result<T> {
+        self.open(|builder| builder.create(false).background_thread(false), work)
     }
 
-    /// For writing for a while, with everything that a running application does.
-    pub(crate) fn write(&self) -> Result<Broker> {
-        self.open(|builder| builder.create(false))
+    /// Opens for writing for a while, with everything that a running application does, and closes.
+    pub(crate) fn write<T>(&self, work: impl FnOnce(&Broker) -> Result<T>) -> Result<T> {
+        self.open(|builder| builder.create(false), work)
     }
 
-    /// As [`Self::change`]; makes the directory if there is none, or takes one that is empty. Among
-    /// other files it makes none: that would be a slip in the path.
-    pub(crate) fn create(&self) -> Result<Broker> {
+    /// Creates a topic. Makes the directory if there is none, or takes one that is empty. Among other
+    /// files it makes none: that would be a slip in the path.
+    pub(crate) fn create_topic(&self, name: &str, config: TopicConfig) -> Result {
         let path = self.path()?;
+        config.validate()?;
+        // All that can be wrong with the name is found before a directory is made for it.
+        Broker::in_memory()?.create_topic(name, TopicConfig::default())?;
         let is_free = match fs::read_dir(path) {
             Ok(mut entries) => entries.next().is_none(),
             Err(error) => error.kind() == std::io::ErrorKind::NotFound,
         };
-        self.open(|builder| builder.create(is_free).background_thread(false))
+        let set_up = |builder: BrokerBuilder| builder.create(is_free).background_thread(false);
+        self.open(set_up, |broker| {
+            broker.create_topic(name, config)?;
+            Ok(())
+        })
     }
 
-    fn open(&self, set_up: impl FnOnce(BrokerBuilder) -> BrokerBuilder) -> Result<Broker> {
+    fn open<T>(
+        &self,
+        set_up: impl FnOnce(BrokerBuilder) -> BrokerBuilder,
+        work: impl FnOnce(&Broker) -> Result<T>,
+    ) -> Result<T> {
         let broker = set_up(Broker::builder(self.path()?)).open()?;
         tell_recovery(&broker);
-        Ok(broker)
+        let done = work(&broker);
+        let closed = broker.close();
+        let done = done?;
+        closed?;
+        Ok(done)
     }
 }
 

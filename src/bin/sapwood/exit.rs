@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use sapwood::Error;
 
-use crate::output::printable;
+use crate::output::{printable, tell};
 
 /// The result of a command, and of what it consists of.
 pub(crate) type Result<T = (), E = Stop> = std::result::Result<T, E>;
@@ -23,6 +23,7 @@ pub(crate) enum Code {
     Damaged = 5,
     Full = 6,
     Unsupported = 7,
+    Exists = 8,
 }
 
 /// Why a command ends before its end.
@@ -69,7 +70,7 @@ impl Stop {
         match self {
             Self::Failed { code, sentence } => {
                 // Names and bytes from elsewhere may be in it.
-                anstream::eprintln!("{ERROR}error:{ERROR:#} {}", printable(&sentence));
+                tell(format_args!("{ERROR}error:{ERROR:#} {}", printable(&sentence)));
                 ExitCode::from(code as u8)
             }
             Self::ClosedPipe => ExitCode::SUCCESS,
@@ -122,6 +123,7 @@ fn code_of(error: &Error) -> Code {
         Error::Corrupt(_) => Code::Damaged,
         Error::StorageFull { .. } | Error::TopicFull { .. } => Code::Full,
         Error::UnsupportedFormat { .. } => Code::Unsupported,
+        Error::TopicExists { .. } => Code::Exists,
         Error::SendFailed { source, .. } | Error::PartitionFailed { source, .. } => code_of(source),
         _ => Code::Failure,
     }
@@ -135,6 +137,10 @@ pub(crate) fn sentence(error: &Error) -> String {
             "topic {topic:?} does not exist; `sapwood topics list` shows those that do, \
              `sapwood topics create` makes one"
         ),
+        Error::TopicExists { topic } => format!(
+            "topic {topic:?} exists already; `sapwood topics describe` shows it, `sapwood topics \
+             alter` changes it"
+        ),
         Error::Locked { path } => format!(
             "{} is held: another process has the directory open for writing; this command writes \
              too, so try again when that process has closed it (commands that read work meanwhile)",
@@ -145,6 +151,11 @@ pub(crate) fn sentence(error: &Error) -> String {
              `sapwood topics create`",
             path.display()
         ),
+        Error::UnsupportedFormat { .. } => {
+            format!(
+                "{error}; a newer version of this program, or the one that wrote it, can read it"
+            )
+        }
         Error::Corrupt(damage) => format!("{damage}; nothing was changed"),
         error => error.to_string(),
     }

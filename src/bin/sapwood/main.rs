@@ -16,7 +16,10 @@ mod consume;
 mod directory;
 mod exit;
 mod filter;
+mod groups;
+mod metrics;
 mod output;
+mod perf;
 mod produce;
 mod record_format;
 mod settings;
@@ -65,6 +68,7 @@ Exit codes:
     5  damaged: files are not as they were written; nothing was changed
     6  full: the disk, a quota, or a topic that has reached its max.bytes
     7  written by a newer version, or in a way that this build does not know
+    8  a topic of this name exists already
   130  interrupted with Ctrl-C (143: terminated); what was done is kept";
 
 #[derive(Subcommand)]
@@ -74,11 +78,20 @@ enum Command {
     Topics(topics::Topics),
     Produce(produce::Produce),
     Consume(consume::Consume),
+    #[command(subcommand)]
+    Groups(groups::Groups),
+    #[command(subcommand)]
+    Perf(perf::Perf),
+    Metrics(metrics::Metrics),
     Top(top::Top),
     Completions(completions::Completions),
 }
 
 fn main() -> ExitCode {
+    // A fault of this program is told as a sentence too; where it was is what its authors need.
+    std::panic::set_hook(Box::new(|fault| {
+        output::tell(format_args!("error: a fault of this program, please report it: {fault}"));
+    }));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // What is asked for, like the help, and what is wrong: the parser knows where it goes.
@@ -102,6 +115,9 @@ fn run(cli: Cli) -> Result {
         Command::Topics(command) => command.run(&directory),
         Command::Produce(command) => command.run(&directory),
         Command::Consume(command) => command.run(&directory),
+        Command::Groups(command) => command.run(&directory),
+        Command::Perf(command) => command.run(&directory),
+        Command::Metrics(command) => command.run(&directory),
         Command::Top(command) => command.run(&directory),
         Command::Completions(command) => command.run(&mut Cli::command()),
     }

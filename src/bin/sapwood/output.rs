@@ -45,7 +45,12 @@ impl Look {
 
 /// Tells something on the side, where it is in nobody's way.
 pub(crate) fn warn(text: impl Display) {
-    anstream::eprintln!("{WARNING}warning:{WARNING:#} {}", printable(&text.to_string()));
+    tell(format_args!("{WARNING}warning:{WARNING:#} {}", printable(&text.to_string())));
+}
+
+/// Prints a line to standard error. If nobody reads that either, there is nobody to tell.
+pub(crate) fn tell(line: impl Display) {
+    let _unheard = writeln!(anstream::stderr().lock(), "{line}");
 }
 
 /// Prints a line that a command has to say.
@@ -56,10 +61,37 @@ pub(crate) fn say(line: impl Display) -> Result {
 
 /// Prints a value as JSON on one line.
 pub(crate) fn json(value: &impl Serialize) -> Result {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, value).map_err(io::Error::from)?;
-    writeln!(out)?;
+    write_json(value, Look::of_stdout(), &mut io::stdout().lock())?;
     Ok(())
+}
+
+/// Writes a value as JSON on one line. JSON itself lets characters through that a terminal obeys.
+pub(crate) fn write_json(
+    value: &impl Serialize,
+    look: Look,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    if look.escape {
+        let text = serde_json::to_string(value)?;
+        out.write_all(printable_json(&text).as_bytes())?;
+    } else {
+        serde_json::to_writer(&mut *out, value)?;
+    }
+    out.write_all(b"\n")
+}
+
+/// Such characters stand in strings alone, where they may be escaped. JSON has escaped those below
+/// U+0020 already.
+fn printable_json(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || turns_direction(c) {
+            let _ = write!(safe, "\\u{:04x}", u32::from(c));
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
 }
 
 /// How many columns there are: what `COLUMNS` says, or the terminal. `None` where nobody looks.
@@ -240,6 +272,16 @@ mod tests {
     fn what_a_terminal_would_obey_is_shown_instead() {
         assert_eq!(printable("a\x1b[2Jb\u{9b}c\u{202e}\n"), "a\\x1b[2Jb\\u{9b}c\\u{202e}\\n");
         assert_eq!(printable_bytes(b"\xffgr\xc3\xbcn\x07"), "\\xffgr\u{fc}n\\x07");
+    }
+
+    #[test]
+    fn json_on_a_terminal_stays_the_same_value_and_is_not_obeyed() {
+        let value = "a\x1b\u{9b}\u{202e}\u{7f}\n\u{fc}";
+        let mut out = Vec::new();
+        write_json(&value, Look { color: false, escape: true }, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text, "\"a\\u001b\\u009b\\u202e\\u007f\\n\u{fc}\"\n");
+        assert_eq!(serde_json::from_str::<String>(&text).unwrap(), value);
     }
 
     #[test]

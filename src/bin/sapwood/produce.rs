@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sapwood::{Broker, Compression, Error, Producer, Record, Topic};
+use sapwood::{Broker, Compression, Error, Partition, Producer, Record, Topic};
 use serde::Serialize;
 
 use crate::directory::{Directory, find_topic};
@@ -27,16 +28,17 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// topic must exist. When the command ends, everything that it counts is as safe as the topic's
 /// durability says.
 ///
-/// It opens the directory for writing, which one process at a time can. After a failure the lines
-/// before it are stored, and the message says how many at least.
+/// It opens the directory for writing, which one process at a time can. After a failure it says how many
+/// of the records sent before are stored. After Ctrl-C (exit code 130) all that were sent are.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   echo paid | sapwood produce orders
   sapwood produce orders --key-separator : --header source=import orders.txt
   sapwood produce logs --compression zstd --partition 0 < app.log
-  sapwood produce logs --producer-property linger.ms=50 --producer-property batch.size=262144 app.log")]
+  sapwood produce logs --producer-property linger.ms=50 app.log")]
 pub(crate) struct Produce {
+    /// The topic to store them in
     topic: String,
 
     /// Files to read; `-` is standard input, as is none
@@ -87,25 +89,24 @@ impl Produce {
         let interrupt = Interrupt::install()?;
         // What cannot be read is found before anything is written.
         let sources = self.sources(&interrupt)?;
-        let broker = directory.write()?;
-        let topic = find_topic(&broker, &self.topic)?;
-        if let Some(partition) = self.partition {
-            topic.partition(partition)?;
-        }
-        let mut sending = Sending::new(self, &broker, topic, bar(&sources))?;
-        let sent =
-            sources.into_iter().try_for_each(|source| sending.send_lines(source, &interrupt));
-        let ended = sending.end(sent);
-        let closed = broker.close().map_err(Stop::from);
-        ended.and(closed)
+        directory.write(|broker| {
+            let topic = find_topic(broker, &self.topic)?;
+            if let Some(partition) = self.partition {
+                topic.partition(partition)?;
+            }
+            let mut sending = Sending::new(self, broker, topic, bar(&sources))?;
+            let mut sources = sources.into_iter();
+            let sent = sources.try_for_each(|source| sending.send_lines(source, &interrupt));
+            sending.end(sent)
+        })
     }
 
     fn sources(&self, interrupt: &Interrupt) -> Result<Vec<Source>> {
         if self.files.is_empty() {
-            return Ok(vec![Source::stdin(interrupt)]);
+            return Ok(vec![Source::stdin(interrupt)?]);
         }
         let open = |path: &PathBuf| match path.as_os_str().as_encoded_bytes() {
-            b"-" => Ok(Source::stdin(interrupt)),
+            b"-" => Source::stdin(interrupt),
             _ => Source::file(path, interrupt),
         };
         self.files.iter().map(open).collect()
@@ -149,11 +150,12 @@ struct Source {
 }
 
 impl Source {
-    fn stdin(interrupt: &Interrupt) -> Self {
-        let inner = io::stdin();
-        let reader = InterruptibleRead { inner, interrupt: interrupt.clone() };
+    fn stdin(interrupt: &Interrupt) -> Result<Self> {
         let name = PathBuf::from("standard input");
-        Self { name, size: None, reader: Box::new(BufReader::new(reader)) }
+        // Past the buffer that it has in this process: what is there cannot be waited for.
+        let fd = io::stdin().as_fd().try_clone_to_owned();
+        let file = File::from(fd.map_err(|error| Stop::file("open", &name, &error))?);
+        Ok(Self { name, size: None, reader: buffered(file, interrupt) })
     }
 
     fn file(path: &Path, interrupt: &Interrupt) -> Result<Self> {
@@ -164,9 +166,7 @@ impl Source {
             return Err(Stop::file("read", path, &error));
         }
         let size = metadata.is_file().then_some(metadata.len());
-        let reader = InterruptibleRead { inner: file, interrupt: interrupt.clone() };
-        let reader = Box::new(BufReader::with_capacity(256 << 10, reader));
-        Ok(Self { name: path.to_owned(), size, reader })
+        Ok(Self { name: path.to_owned(), size, reader: buffered(file, interrupt) })
     }
 
     /// Reads the next line without its end; `false` at the end of everything. A line is never longer
@@ -181,6 +181,12 @@ impl Source {
         }
         Ok(is_line)
     }
+}
+
+fn buffered(inner: File, interrupt: &Interrupt) -> Box<dyn BufRead> {
+    const BUFFER_LEN: usize = 256 << 10;
+    let reader = InterruptibleRead { inner, interrupt: interrupt.clone() };
+    Box::new(BufReader::with_capacity(BUFFER_LEN, reader))
 }
 
 /// Shows bytes, rate and time left where it is known how much there is. On a terminal only, and not
@@ -206,9 +212,11 @@ struct Sending<'a> {
     bar: ProgressBar,
     sent: u64,
     bytes: u64,
-    /// How many are known to be stored, and since when no more have been asked about.
-    stored: u64,
+    /// How many had been sent when it was last made sure that they are stored, and when that was.
+    flushed: u64,
     flushed_at: Instant,
+    /// Where the partitions ended, all added up, when nothing had been sent.
+    began_at: u64,
 }
 
 impl<'a> Sending<'a> {
@@ -220,13 +228,14 @@ impl<'a> Sending<'a> {
         let producer = builder.build()?;
         Ok(Self {
             produce,
-            topic,
             producer,
             bar,
             sent: 0,
             bytes: 0,
-            stored: 0,
+            flushed: 0,
             flushed_at: Instant::now(),
+            began_at: ends(&topic),
+            topic,
         })
     }
 
@@ -254,21 +263,23 @@ impl<'a> Sending<'a> {
     /// newlines.
     fn line_limit(&self) -> u64 {
         let setting = self.topic.config().get("max.message.bytes");
-        setting.and_then(|bytes| bytes.parse().ok()).unwrap_or(u64::from(u32::MAX))
+        let largest = setting.and_then(|bytes| bytes.parse().ok()).unwrap_or(u64::from(u32::MAX));
+        // A separator is not stored.
+        largest + self.produce.key_separator.as_ref().map_or(0, String::len) as u64
     }
 
     fn flush_if_due(&mut self) -> Result {
         // The clock is not asked for every record.
-        let is_due = self.sent - self.stored >= FLUSH_RECORDS
+        let is_due = self.sent - self.flushed >= FLUSH_RECORDS
             || self.sent.is_multiple_of(1024) && self.flushed_at.elapsed() >= FLUSH_INTERVAL;
         if is_due { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result {
         self.producer.flush()?;
-        self.stored = self.sent;
+        self.flushed = self.sent;
         self.flushed_at = Instant::now();
-        self.bar.set_message(format!("{} records", self.stored));
+        self.bar.set_message(format!("{} records", self.flushed));
         Ok(())
     }
 
@@ -278,22 +289,32 @@ impl<'a> Sending<'a> {
         self.bar.finish_and_clear();
         let ended = sent.and(flushed);
         if let Err(stop @ Stop::Failed { .. }) = ended {
-            let topic = self.topic.name();
-            return Err(
-                stop.after(format_args!("at least {} record(s) are in {topic}", self.stored))
-            );
+            let (stored, sent, topic) = (self.stored(), self.sent, self.topic.name());
+            return Err(stop.after(format_args!(
+                "of {sent} record(s) sent before, {stored} are stored in {topic}"
+            )));
         }
         self.summarize()?;
         ended
     }
 
+    /// Exactly how many: nobody else writes to the directory meanwhile.
+    fn stored(&self) -> u64 {
+        ends(&self.topic).saturating_sub(self.began_at)
+    }
+
     fn summarize(&self) -> Result {
         let topic = self.topic.name();
         if self.produce.json {
-            return output::json(&Summary { topic, records: self.stored, bytes: self.bytes });
+            return output::json(&Summary { topic, records: self.stored(), bytes: self.bytes });
         }
-        say(format_args!("{} record(s) stored in {topic}", self.stored))
+        say(format_args!("{} record(s) stored in {topic}", self.stored()))
     }
+}
+
+/// The offsets up to which the partitions can be read, all added up.
+fn ends(topic: &Topic) -> u64 {
+    topic.partitions().iter().map(Partition::high_watermark).sum()
 }
 
 /// Says which line it was, where it is about the line.

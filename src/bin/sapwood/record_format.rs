@@ -153,7 +153,7 @@ impl RecordPrinter<'_> {
             Token::ValueLen => self.styled(PLAIN, &length(record.value()).to_string(), out),
             Token::ValueLenBinary => {
                 let length = i32::try_from(length(record.value())).unwrap_or(i32::MAX);
-                out.write_all(&big_endian(length))
+                self.print_bytes(PLAIN, &big_endian(length), out)
             }
             Token::KeyLen => self.styled(PLAIN, &length(record.key()).to_string(), out),
             Token::Timestamp => self.styled(TIME, &record.timestamp().to_string(), out),

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use jiff::{Span, civil};
 use sapwood::{Error, ProducerBuilder, Timestamp, TopicConfig};
 
-use crate::exit::{Code, Result, Stop};
+use crate::exit::{Result, Stop};
 
 /// `NAME=VALUE`, of `--config`, `--header` and the like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,12 +56,12 @@ fn check_known(config: &TopicConfig, name: &str) -> Result {
     let known: Vec<_> = config.properties().into_iter().map(|(name, _)| name).collect();
     let meant = match config.clone().set(name, "") {
         Err(Error::InvalidConfig { reason, .. }) => reason,
-        _ => "no such setting of a topic".to_owned(),
+        _ => String::new(),
     };
-    Err(Stop::failed(
-        Code::Usage,
-        format!("{name:?}: {meant}; a topic has the settings {}", known.join(", ")),
-    ))
+    // Of the reason only what was meant is news.
+    let meant = meant.split_once("; ").map_or_else(String::new, |(_, meant)| format!(" {meant}"));
+    let known = known.join(", ");
+    Err(Stop::usage(format!("a topic has no setting {name:?};{meant} there are: {known}")))
 }
 
 /// Applies properties, by Kafka's names, to the settings of a producer.
@@ -126,9 +126,21 @@ impl Ago {
     }
 }
 
+/// A time as people read it; `-` for none.
+pub(crate) fn time_text(timestamp: Timestamp) -> String {
+    if timestamp == Timestamp::NONE {
+        return "-".to_owned();
+    }
+    match jiff::Timestamp::from_millisecond(timestamp.as_millis()) {
+        Ok(time) => time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+        Err(_) => timestamp.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::Code;
 
     #[test]
     fn points_in_time_are_in_utc_unless_they_say_otherwise() {
@@ -139,6 +151,8 @@ mod tests {
         assert_eq!(millis("2023-11-14 22:13:20"), Some(1_700_000_000_000));
         assert_eq!(millis("2023-11-14"), Some(1_699_920_000_000));
         assert_eq!(millis("yesterday"), None);
+        let shown = time_text(Timestamp::from_millis(1_700_000_000_001));
+        assert_eq!(shown, "2023-11-14T22:13:20.001Z");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use sapwood::{Broker, Error, Partition, Topic, TopicConfig};
 use serde::Serialize;
 
 use crate::directory::{Directory, find_topic};
-use crate::exit::{Result, Stop};
+use crate::exit::{Code, Result, Stop};
 use crate::output::{self, Table, bytes_text, say};
 use crate::settings::{NameValue, configure, reset};
 
@@ -201,6 +201,7 @@ Examples:
   sapwood --dir data topics create logs --config retention.ms=86400000 --config durability=written
   sapwood --dir data topics create jobs --if-not-exists")]
 pub(crate) struct Create {
+    /// Its name: 1 to 249 of a-z A-Z 0-9 . _ -
     topic: String,
 
     /// How many partitions it has
@@ -218,18 +219,14 @@ pub(crate) struct Create {
 
 impl Create {
     fn run(&self, directory: &Directory) -> Result {
-        // All that can be wrong with the request is found before a directory is made for it.
         let config = configure(TopicConfig::default().partitions(self.partitions), &self.configs)?;
-        config.validate()?;
-        let broker = directory.create()?;
-        match broker.create_topic(&self.topic, config) {
-            Ok(topic) => say(format_args!("created topic {}", topic.name()))?,
-            Err(Error::TopicExists { .. }) if self.if_not_exists => {
-                say(format_args!("topic {} exists already", self.topic))?;
+        match directory.create_topic(&self.topic, config) {
+            Ok(()) => say(format_args!("created topic {}", self.topic)),
+            Err(Stop::Failed { code: Code::Exists, .. }) if self.if_not_exists => {
+                say(format_args!("topic {} exists already", self.topic))
             }
-            Err(error) => return Err(error.into()),
+            Err(stop) => Err(stop),
         }
-        Ok(broker.close()?)
     }
 }
 
@@ -242,6 +239,7 @@ Examples:
   sapwood topics alter orders --config retention.ms=3600000 --delete-config segment.bytes
   sapwood topics alter orders --partitions 8")]
 pub(crate) struct Alter {
+    /// The topic to change
     topic: String,
 
     /// How many partitions it has then: more than now
@@ -265,8 +263,12 @@ impl Alter {
                 "what is to be changed? name --config, --delete-config or --partitions",
             ));
         }
-        let broker = directory.change()?;
-        let topic = find_topic(&broker, &self.topic)?;
+        directory.change(|broker| self.change(broker, changes_settings))?;
+        say(format_args!("altered topic {}", self.topic))
+    }
+
+    fn change(&self, broker: &Broker, changes_settings: bool) -> Result {
+        let topic = find_topic(broker, &self.topic)?;
         let config = configure(reset(topic.config(), &self.delete_configs)?, &self.configs)?;
         // Everything is checked before anything is changed.
         config.validate()?;
@@ -274,13 +276,10 @@ impl Alter {
         if changes_settings {
             broker.alter_topic(&self.topic, config)?;
         }
-        if let Some(partitions) = self.partitions {
-            let added = broker.add_partitions(&self.topic, partitions).map_err(Stop::from);
-            let so_far = "the settings were changed, the partitions were not";
-            added.map_err(|stop| if changes_settings { stop.after(so_far) } else { stop })?;
-        }
-        broker.close()?;
-        say(format_args!("altered topic {}", self.topic))
+        let Some(partitions) = self.partitions else { return Ok(()) };
+        let added = broker.add_partitions(&self.topic, partitions).map_err(Stop::from);
+        let so_far = "the settings were changed, the partitions were not";
+        added.map_err(|stop| if changes_settings { stop.after(so_far) } else { stop })
     }
 
     fn check_partitions(&self, topic: &Topic) -> Result {
@@ -306,6 +305,7 @@ Examples:
   sapwood topics delete orders
   sapwood topics delete old older --if-exists")]
 pub(crate) struct Delete {
+    /// Those to delete
     #[arg(required = true)]
     topics: Vec<String>,
 
@@ -316,20 +316,24 @@ pub(crate) struct Delete {
 
 impl Delete {
     fn run(&self, directory: &Directory) -> Result {
-        let broker = directory.change()?;
         let mut names = self.topics.clone();
         names.sort();
         names.dedup();
-        let there = self.existing(&broker, &names)?;
+        // Said at the end: a closed pipe must not keep any of them.
+        let deleted = directory.change(|broker| self.delete(broker, &names))?;
+        deleted.iter().try_for_each(|name| say(format_args!("deleted topic {name}")))
+    }
+
+    fn delete<'a>(&self, broker: &Broker, names: &'a [String]) -> Result<Vec<&'a String>> {
+        let there = self.existing(broker, names)?;
         for (number, name) in there.iter().enumerate() {
             let deleted = broker.delete_topic(name).map_err(Stop::from);
             deleted.map_err(|stop| match number {
                 0 => stop,
                 _ => stop.after(format_args!("{number} topic(s) before it are deleted")),
             })?;
-            say(format_args!("deleted topic {name}"))?;
         }
-        Ok(broker.close()?)
+        Ok(there)
     }
 
     fn existing<'a>(&self, broker: &Broker, names: &'a [String]) -> Result<Vec<&'a String>> {

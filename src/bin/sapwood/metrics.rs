@@ -1,0 +1,171 @@
+//! `sapwood metrics`.
+
+use std::fmt::{Display, Write as _};
+use std::io::Write as _;
+
+use clap::Args;
+use sapwood::{Broker, GroupOffset, Partition, Topic};
+
+use crate::directory::Directory;
+use crate::exit::Result;
+
+/// Print a snapshot of the directory in Prometheus' text form
+///
+/// Everything is read from the directory, beside whatever process writes to it. What only that process
+/// knows, like how long its syncs take, is not there: ask its `Broker::metrics`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  sapwood --dir data metrics
+  sapwood --dir data metrics > /var/lib/node_exporter/sapwood.prom.tmp &&
+    mv /var/lib/node_exporter/sapwood.prom.tmp /var/lib/node_exporter/sapwood.prom")]
+pub(crate) struct Metrics {}
+
+impl Metrics {
+    // As the other commands are run.
+    #[allow(clippy::unused_self)]
+    pub(crate) fn run(&self, directory: &Directory) -> Result {
+        let broker = directory.read()?;
+        let mut text = Exposition::default();
+        text.directory(&broker);
+        text.topics(&broker.topics()?);
+        text.groups(&broker)?;
+        // Whole or not at all: half a snapshot would be taken for one.
+        std::io::stdout().lock().write_all(text.0.as_bytes())?;
+        Ok(())
+    }
+}
+
+/// A label's name and value.
+type Label<'a> = (&'static str, &'a dyn Display);
+
+/// Metrics in the text format 0.0.4.
+#[derive(Default)]
+struct Exposition(String);
+
+impl Exposition {
+    fn directory(&mut self, broker: &Broker) {
+        self.family("sapwood_info", "The version of the program that took the snapshot.");
+        self.sample("sapwood_info", &[("version", &env!("CARGO_PKG_VERSION"))], 1);
+        let name = "sapwood_clean_shutdown";
+        let help =
+            "1 if the last writer has closed the directory in order; 0 while one is at work.";
+        self.family(name, help);
+        self.sample(name, &[], u8::from(broker.recovery_report().clean_shutdown));
+    }
+
+    fn topics(&mut self, topics: &[Topic]) {
+        self.family("sapwood_topics", "How many topics there are.");
+        self.sample("sapwood_topics", &[], topics.len());
+        self.family("sapwood_topic_partitions", "How many partitions the topic has.");
+        for topic in topics {
+            let labels: [Label<'_>; 1] = [("topic", &topic.name())];
+            self.sample("sapwood_topic_partitions", &labels, topic.partition_count());
+        }
+        let partitions: Vec<_> = topics.iter().flat_map(Topic::partitions).collect();
+        for (name, help, value) in OF_PARTITION {
+            self.family(name, help);
+            for partition in &partitions {
+                let of = partition.topic_partition();
+                let labels: [Label<'_>; 2] =
+                    [("topic", &of.topic()), ("partition", &of.partition())];
+                self.sample(name, &labels, value(partition));
+            }
+        }
+    }
+
+    fn groups(&mut self, broker: &Broker) -> Result {
+        let mut offsets = Vec::new();
+        for group in broker.list_groups()? {
+            let description = broker.describe_group(&group)?;
+            let of_group = description.into_iter().flat_map(|group| group.offsets);
+            offsets.extend(of_group.map(|offset| (group.clone(), offset)));
+        }
+        for (name, help, value) in OF_GROUP {
+            self.family(name, help);
+            for (group, offset) in &offsets {
+                let of = &offset.topic_partition;
+                let labels: [Label<'_>; 3] =
+                    [("group", group), ("topic", &of.topic()), ("partition", &of.partition())];
+                self.sample(name, &labels, value(offset));
+            }
+        }
+        Ok(())
+    }
+
+    /// All of them are gauges: a directory can be put back to an older state.
+    fn family(&mut self, name: &str, help: &str) {
+        // Writing to a `String` does not fail, here and below.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[Label<'_>], value: impl Display) {
+        let label =
+            |(name, value): &Label<'_>| format!("{name}=\"{}\"", escape(&value.to_string()));
+        let labels: Vec<_> = labels.iter().map(label).collect();
+        let _ = match labels.as_slice() {
+            [] => writeln!(self.0, "{name} {value}"),
+            labels => writeln!(self.0, "{name}{{{}}} {value}", labels.join(",")),
+        };
+    }
+}
+
+/// Name, help and value of a metric.
+type Metric<T> = (&'static str, &'static str, fn(&T) -> f64);
+
+const OF_PARTITION: [Metric<Partition>; 4] = [
+    ("sapwood_partition_log_start_offset", "The first offset that can be read.", |partition| {
+        float(partition.log_start_offset())
+    }),
+    (
+        "sapwood_partition_high_watermark_offset",
+        "The offset up to which consumers read.",
+        |partition| float(partition.high_watermark()),
+    ),
+    (
+        "sapwood_partition_log_end_offset",
+        "The offset that the next record will get.",
+        |partition| float(partition.log_end_offset()),
+    ),
+    ("sapwood_partition_size_bytes", "Bytes of record batches.", |partition| {
+        float(partition.size())
+    }),
+];
+
+const OF_GROUP: [Metric<GroupOffset>; 3] = [
+    ("sapwood_group_committed_offset", "Where the group goes on.", |offset| {
+        float(offset.committed.offset)
+    }),
+    (
+        "sapwood_group_lag_records",
+        "How many offsets lie between the committed one and the high watermark.",
+        |offset| float(offset.lag),
+    ),
+    (
+        "sapwood_group_commit_timestamp_seconds",
+        "When the group has committed, in seconds since 1970.",
+        |offset| float(offset.commit_timestamp.as_millis().unsigned_abs()) / 1000.0,
+    ),
+];
+
+/// Prometheus knows no other numbers.
+#[allow(clippy::cast_precision_loss)]
+fn float(value: u64) -> f64 {
+    value as f64
+}
+
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut text = Exposition::default();
+        text.sample("m", &[("group", &"a\"b\\c\nd")], 1);
+        assert_eq!(text.0, "m{group=\"a\\\"b\\\\c\\nd\"} 1\n");
+    }
+}
