@@ -96,7 +96,7 @@ fn a_command_that_does_not_exist_is_answered_with_the_one_that_was_meant() {
     Scene::bare().run("topic list").assert().code(2).stderr_eq(str![[r#"
 error: unrecognized subcommand 'topic'
 
-  tip: a similar subcommand exists: 'topics'
+  tip: some similar subcommands exist: 'top', 'topics'
 
 Usage: sapwood [OPTIONS] <COMMAND>
 

@@ -13,4 +13,5 @@ mod produce;
 mod refusals;
 mod scene;
 mod terminal;
+mod top;
 mod topics;

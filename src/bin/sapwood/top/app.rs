@@ -6,15 +6,11 @@ use std::time::Duration;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use sapwood::TopicPartition;
 
-use super::grid::{Arrangement, Cell, Column, Grid, Row};
+use super::grid::{Arrangement, Grid};
 use super::history::History;
 use super::lists::{self, Seen};
 use super::look::{GroupLook, Look, TopicLook};
-use super::records::{Bytes, From, Page, RecordLook};
-use super::text::{line_bytes, line_text};
-
-/// How much of a value stands in a list, at most.
-const LISTED_LEN_MAX: usize = 1000;
+use super::records::{From, Page, RecordLook};
 
 /// Everything there is to be shown.
 pub(super) struct App {
@@ -176,9 +172,17 @@ impl App {
             View::Group { group } => Some(
                 self.group(group).map(|group| lists::committed(seen, group)).unwrap_or_default(),
             ),
-            View::Records(page) => Some(record_grid(page)),
+            View::Records(page) => Some(lists::records(page)),
             View::Record { .. } => None,
         }
+    }
+
+    /// By which column the present list is sorted; `None` where it has an order of its own.
+    pub(super) fn sort_title(&self) -> Option<&'static str> {
+        let place = self.place();
+        let is_sorted = !matches!(place.view, View::Records(_) | View::Record { .. });
+        let grid = self.raw_grid().filter(|_| is_sorted)?;
+        grid.columns.get(place.arrangement.sort).map(|column| column.title)
     }
 
     /// Shows a page that was asked for: in place of the one before, or as a view of its own.
@@ -189,7 +193,7 @@ impl App {
         let mut place = Place::new(View::Records(page));
         if edge == Edge::Last {
             let grid = match &place.view {
-                View::Records(page) => record_grid(page),
+                View::Records(page) => lists::records(page),
                 _ => Grid::default(),
             };
             place.arrangement.go(&grid, isize::MAX);
@@ -352,7 +356,6 @@ impl App {
         let Some(mut input) = self.input.take() else { return Request::Nothing };
         match code {
             KeyCode::Esc => input.text.clear(),
-            KeyCode::Enter => {}
             KeyCode::Backspace => {
                 input.text.pop();
             }
@@ -406,66 +409,4 @@ fn rows(code: KeyCode, height: usize) -> isize {
         KeyCode::End => isize::MAX,
         _ => 0,
     }
-}
-
-fn record_grid(page: &Page) -> Grid {
-    const COLUMNS: [Column; 5] = [
-        Column::right("OFFSET", 8, 0).up_to(14),
-        Column::left("TIME (UTC)", 19, 2).up_to(23),
-        Column::left("KEY", 10, 3).up_to(30),
-        Column::right("BYTES", 6, 4),
-        Column::left("VALUE", 10, 1).up_to(LISTED_LEN_MAX as u16),
-    ];
-    let row = |record: &RecordLook| Row {
-        id: record.offset.to_string(),
-        cells: vec![
-            Cell::text(record.offset.to_string()),
-            Cell::text(time_text(record.timestamp)),
-            Cell::text(listed(record.key.as_ref())),
-            Cell::text(record.value.as_ref().map_or("-".to_owned(), |value| value.len.to_string())),
-            Cell::text(listed(record.value.as_ref())),
-        ],
-        trouble: None,
-    };
-    Grid { columns: COLUMNS.into(), rows: page.records.iter().map(row).collect() }
-}
-
-/// On one line; nothing where there is none.
-fn listed(bytes: Option<&Bytes>) -> String {
-    let Some(bytes) = bytes else { return "(null)".to_owned() };
-    line_bytes(bytes.kept.get(..LISTED_LEN_MAX).unwrap_or(&bytes.kept))
-}
-
-pub(super) fn time_text(timestamp: sapwood::Timestamp) -> String {
-    if timestamp == sapwood::Timestamp::NONE {
-        return "none".to_owned();
-    }
-    match jiff::Timestamp::from_millisecond(timestamp.as_millis()) {
-        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
-        // Beyond the year 9999.
-        Err(_) => timestamp.as_millis().to_string(),
-    }
-}
-
-/// A record in full: what each part is called, and its lines.
-pub(super) fn record_lines(record: &RecordLook) -> Vec<(String, String)> {
-    let mut lines = vec![
-        ("offset".to_owned(), record.offset.to_string()),
-        ("time".to_owned(), format!("{} UTC", time_text(record.timestamp))),
-        ("key".to_owned(), in_full(record.key.as_ref())),
-    ];
-    for (name, value) in &record.headers {
-        lines.push((format!("header {}", line_text(name)), in_full(value.as_ref())));
-    }
-    lines.push(("value".to_owned(), in_full(record.value.as_ref())));
-    lines
-}
-
-fn in_full(bytes: Option<&Bytes>) -> String {
-    let Some(bytes) = bytes else { return "(null)".to_owned() };
-    let more = bytes.len - bytes.kept.len();
-    // Lines stay lines here; whatever else a terminal obeys is escaped.
-    let lines: Vec<_> = bytes.kept.split(|byte| *byte == b'\n').map(line_bytes).collect();
-    let text = lines.join("\n");
-    if more == 0 { text } else { format!("{text} ... and {more} bytes more") }
 }

@@ -211,14 +211,22 @@ pub(super) fn fit(columns: &[Column], width: u16) -> Vec<(usize, u16)> {
         let least = shown.iter().copied().max_by_key(rank);
         shown.retain(|index| Some(*index) != least);
     }
-    let mut room = width.saturating_sub(needed(&shown));
-    let wide = |index: usize| {
-        let column = of(&index)?;
+    let room = width.saturating_sub(needed(&shown));
+    widen(columns, &shown, room)
+}
+
+/// Gives what room is left to columns that want it, those first that would go last.
+fn widen(columns: &[Column], shown: &[usize], mut room: u16) -> Vec<(usize, u16)> {
+    let found = shown.iter().filter_map(|index| Some((*index, *columns.get(*index)?)));
+    let mut fitted: Vec<_> = found.collect();
+    fitted.sort_by_key(|(_, column)| column.rank);
+    for (_, column) in &mut fitted {
         let more = room.min(column.width_max - column.width);
+        column.width += more;
         room -= more;
-        Some((index, column.width + more))
-    };
-    shown.into_iter().filter_map(wide).collect()
+    }
+    fitted.sort_by_key(|(index, _)| *index);
+    fitted.into_iter().map(|(index, column)| (index, column.width)).collect()
 }
 
 #[cfg(test)]

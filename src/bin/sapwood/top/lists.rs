@@ -1,12 +1,15 @@
-//! The lists: topics, partitions, groups, and what a group has committed. Pure.
+//! The lists: topics, partitions, groups, what a group has committed, and records. Pure.
 
 use sapwood::Timestamp;
 
 use super::grid::{Cell, Column, Grid, Row};
 use super::history::{Appended, History, Step};
 use super::look::{CommittedLook, GroupLook, Horizon, Limit, Look, PartitionLook, TopicLook};
+use super::records::{Bytes, Page, RecordLook};
 use super::series::Series;
-use super::text::{age_text, byte_rate_text, count_text, line_text, rate_text};
+use super::text::{
+    age_text, byte_rate_text, count_text, line_bytes, line_text, rate_text, time_text,
+};
 use crate::output::bytes_text;
 
 /// The last look, and what came before it.
@@ -16,20 +19,23 @@ pub(super) struct Seen<'a> {
     pub(super) history: &'a History,
 }
 
+/// How much of a key or value stands in a list, at most.
+const LISTED_LEN_MAX: usize = 1000;
+
 /// All topics.
 pub(super) fn topics(seen: Seen<'_>) -> Grid {
     const COLUMNS: [Column; 11] = [
-        Column::left("TOPIC", 14, 0).up_to(40),
+        Column::left("TOPIC", 11, 0).up_to(40),
         Column::right("PARTS", 5, 7),
         Column::right("RECORDS/S", 9, 1),
         Column::left("", 10, 3).up_to(36),
-        Column::right("BYTES/S", 11, 4),
+        Column::right("BYTES/S", 11, 6),
         Column::right("RECORDS", 7, 8),
         Column::right("SIZE", 9, 2),
         Column::right("OLDEST", 6, 9),
-        Column::left("HORIZON", 15, 5).up_to(18),
+        Column::left("HORIZON", 14, 4).up_to(18),
         Column::right("UNSYNCED", 8, 10),
-        Column::left("LAST SYNC SEEN", 20, 11).up_to(26),
+        Column::left("LAST SYNC SEEN", 17, 5).up_to(20),
     ];
     let row = |topic: &TopicLook| Row {
         id: topic.name.clone(),
@@ -72,9 +78,9 @@ pub(super) fn partitions(seen: Seen<'_>, topic: &TopicLook) -> Grid {
         Column::right("END", 10, 2).up_to(14),
         Column::right("SIZE", 9, 3),
         Column::right("OLDEST", 6, 8),
-        Column::left("HORIZON", 15, 9).up_to(18),
+        Column::left("HORIZON", 14, 9).up_to(18),
         Column::right("UNSYNCED", 8, 7),
-        Column::left("LAST SYNC SEEN", 20, 10).up_to(26),
+        Column::left("LAST SYNC SEEN", 17, 10).up_to(20),
         Column::right("LAST APPEND", 11, 11),
     ];
     let row = |partition: &PartitionLook| Row {
@@ -249,7 +255,7 @@ fn age(millis: Option<i64>) -> Cell {
 
 fn horizon(horizon: Option<Horizon>) -> Cell {
     let Some(Horizon { share, limit }) = horizon else { return Cell::none() };
-    Cell::number(format!("{:.0}% of {}", share * 100.0, limit_text(limit)), share)
+    Cell::number(format!("{:.0}% {}", share * 100.0, limit_text(limit)), share)
 }
 
 pub(super) fn limit_text(limit: Limit) -> String {
@@ -278,4 +284,33 @@ fn append_cell(seen: Seen<'_>, at: Option<std::time::Duration>) -> Cell {
 
 fn since(then: Timestamp, now: Timestamp) -> i64 {
     now.as_millis().saturating_sub(then.as_millis())
+}
+
+/// A page of records. It has the order of the log.
+pub(super) fn records(page: &Page) -> Grid {
+    const COLUMNS: [Column; 5] = [
+        Column::right("OFFSET", 8, 0).up_to(12),
+        Column::left("TIME (UTC)", 23, 3),
+        Column::left("KEY", 8, 4).up_to(30),
+        Column::right("BYTES", 6, 5),
+        Column::left("VALUE", 20, 1).up_to(120),
+    ];
+    let row = |record: &RecordLook| Row {
+        id: record.offset.to_string(),
+        cells: vec![
+            Cell::text(record.offset.to_string()),
+            Cell::text(time_text(record.timestamp)),
+            Cell::text(listed(record.key.as_ref())),
+            Cell::text(record.value.as_ref().map_or("-".to_owned(), |value| value.len.to_string())),
+            Cell::text(listed(record.value.as_ref())),
+        ],
+        trouble: None,
+    };
+    Grid { columns: COLUMNS.into(), rows: page.records.iter().map(row).collect() }
+}
+
+/// On one line; nothing where there is none.
+fn listed(bytes: Option<&Bytes>) -> String {
+    let Some(bytes) = bytes else { return "(null)".to_owned() };
+    line_bytes(bytes.kept.get(..LISTED_LEN_MAX).unwrap_or(&bytes.kept))
 }

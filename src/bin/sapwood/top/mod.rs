@@ -11,7 +11,10 @@ mod look;
 mod records;
 mod screen;
 mod series;
+mod table;
 mod terminal;
+#[cfg(test)]
+mod tests;
 mod text;
 mod watch;
 
@@ -24,7 +27,7 @@ use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
 
 use self::app::App;
-use self::screen::Theme;
+use self::table::Theme;
 use self::watch::Watch;
 use crate::directory::Directory;
 use crate::exit::{Result, Stop};
@@ -91,13 +94,13 @@ fn check_terminal() -> Result {
              prints one screen",
         ));
     }
-    let size = ratatui::crossterm::terminal::size();
-    // Whoever does not know its size has one that draws all the same.
-    let (width, height) = size.unwrap_or((screen::WIDTH_MIN, screen::HEIGHT_MIN));
-    if width < screen::WIDTH_MIN || height < screen::HEIGHT_MIN {
-        return Err(Stop::usage(screen::too_small(width, height)));
+    match terminal_size::terminal_size_of(io::stdout()) {
+        Some((width, height)) if screen::is_too_small(width.0, height.0) => {
+            Err(Stop::usage(screen::too_small(width.0, height.0)))
+        }
+        // One that does not know its size draws all the same.
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// How wide the screen is that is printed, where no terminal says it.

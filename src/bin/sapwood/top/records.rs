@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sapwood::{AutoOffsetReset, Broker, ConsumerRecord, Error, Timestamp, TopicPartition};
 
+use super::text::{line_bytes, line_text, time_text};
 use crate::exit::sentence;
 
 /// How much of a key, a value or a header is kept for the screen.
@@ -59,7 +60,7 @@ impl Bytes {
 }
 
 impl RecordLook {
-    fn of(record: ConsumerRecord<'_>) -> Self {
+    fn of(record: &ConsumerRecord<'_>) -> Self {
         let header =
             |header: sapwood::Header<'_>| (header.name().to_owned(), header.value().map(Bytes::of));
         Self {
@@ -70,6 +71,29 @@ impl RecordLook {
             headers: record.headers().map(header).collect(),
         }
     }
+
+    /// In full: what each part is called, and its text.
+    pub(super) fn lines(&self) -> Vec<(String, String)> {
+        let mut lines = vec![
+            ("offset".to_owned(), self.offset.to_string()),
+            ("time".to_owned(), format!("{} UTC", time_text(self.timestamp))),
+            ("key".to_owned(), in_full(self.key.as_ref())),
+        ];
+        for (name, value) in &self.headers {
+            lines.push((format!("header {}", line_text(name)), in_full(value.as_ref())));
+        }
+        lines.push(("value".to_owned(), in_full(self.value.as_ref())));
+        lines
+    }
+}
+
+fn in_full(bytes: Option<&Bytes>) -> String {
+    let Some(bytes) = bytes else { return "(null)".to_owned() };
+    let more = bytes.len - bytes.kept.len();
+    // Lines stay lines here; whatever else a terminal obeys is escaped.
+    let lines: Vec<_> = bytes.kept.split(|byte| *byte == b'\n').map(line_bytes).collect();
+    let text = lines.join("\n");
+    if more == 0 { text } else { format!("{text} ... and {more} bytes more") }
 }
 
 /// Reads a page of so many records. What goes wrong is on the page.
@@ -106,7 +130,7 @@ fn fill(broker: &Broker, page: &mut Page, from: From, rows: usize) -> Result<(),
             break;
         }
         let missing = rows - page.records.len();
-        page.records.extend(polled.iter().take(missing).map(RecordLook::of));
+        page.records.extend(polled.iter().take(missing).map(|record| RecordLook::of(&record)));
         page.next_offset = page.records.last().map_or(page.start, |record| record.offset + 1);
     }
     Ok(())

@@ -3,60 +3,29 @@
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::{Color, Modifier, Style};
+use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Block, Clear, Paragraph, Sparkline, Widget, Wrap};
 
-use super::app::{App, Input, InputKind, View, record_lines, time_text};
-use super::grid::{Align, Column, Face, GAP, Grid, Row, fit};
+use super::app::{App, Input, InputKind, View};
+use super::grid::Align;
 use super::lists::{Seen, limit_text, step_text};
 use super::look::{Limit, PartitionLook, TopicLook};
+use super::table::{Theme, draw_grid, put};
 use super::text::{
-    age_text, bar_text, byte_rate_text, count_text, line_text, rate_text, spark_text,
+    age_text, byte_rate_text, count_text, line_text, rate_text, spark_text, time_text,
 };
 use crate::output::bytes_text;
 
 /// The smallest screen that shows anything.
 pub(super) const WIDTH_MIN: u16 = 40;
-pub(super) const HEIGHT_MIN: u16 = 10;
+const HEIGHT_MIN: u16 = 10;
 
 /// From this height on rates are drawn with several lines.
 const TALL: u16 = 40;
 
-/// How things look: with colours, or by other means.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Theme {
-    pub(super) color: bool,
-}
-
-impl Theme {
-    fn paint(self, color: Color) -> Style {
-        if self.color { Style::new().fg(color) } else { Style::new() }
-    }
-
-    fn title(self) -> Style {
-        self.paint(Color::Cyan).add_modifier(Modifier::BOLD)
-    }
-
-    fn header(self) -> Style {
-        Style::new().add_modifier(Modifier::BOLD)
-    }
-
-    fn aside(self) -> Style {
-        Style::new().add_modifier(Modifier::DIM)
-    }
-
-    fn spark(self) -> Style {
-        self.paint(Color::Green)
-    }
-
-    fn bar(self) -> Style {
-        self.paint(Color::Yellow)
-    }
-
-    fn trouble(self) -> Style {
-        self.paint(Color::Red).add_modifier(Modifier::BOLD)
-    }
+pub(super) fn is_too_small(width: u16, height: u16) -> bool {
+    width < WIDTH_MIN || height < HEIGHT_MIN
 }
 
 /// What is said where nothing else fits.
@@ -70,7 +39,7 @@ pub(super) fn too_small(width: u16, height: u16) -> String {
 /// Draws the whole screen.
 pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App, theme: Theme) {
     let area = frame.area();
-    if area.width < WIDTH_MIN || area.height < HEIGHT_MIN {
+    if is_too_small(area.width, area.height) {
         let sentence = format!("{}, or press q", too_small(area.width, area.height));
         frame.render_widget(Paragraph::new(sentence).wrap(Wrap { trim: true }), area);
         return;
@@ -83,18 +52,18 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App, theme: Theme) {
         Constraint::Length(1),
         Constraint::Min(3),
         Constraint::Length(about),
-        Constraint::Length(2),
+        Constraint::Length(foot_height(app, area.height)),
     ];
     let [top, rates, path, list, below, foot] = Layout::vertical(heights).areas(area);
     let buffer = frame.buffer_mut();
     draw_top(buffer, top, app, theme);
     draw_rates(buffer, rates, app, theme);
-    draw_path(buffer, path, app, theme);
+    draw_path(buffer, path, app);
     let trouble = draw_view(buffer, list, app, theme);
-    draw_about(buffer, below, app, theme);
+    draw_about(buffer, below, app);
     draw_foot(buffer, foot, app, trouble, theme);
     if app.is_help_shown {
-        draw_help(buffer, area, theme);
+        draw_help(buffer, area);
     }
 }
 
@@ -109,25 +78,39 @@ fn draw_top(buffer: &mut Buffer, area: Rect, app: &App, theme: Theme) {
     let now = app.seen().map(|seen| time_text(seen.look.now));
     let now = now.map(|now| now.chars().take("2026-01-31 12:00:00".len()).collect::<String>());
     let right = now.map_or_else(String::new, |now| format!("  {now} UTC"));
-    two_sides(buffer, area, left, Line::styled(right, theme.aside()));
-    let totals = app.seen().map_or("looking at the directory ...".to_owned(), totals);
-    buffer.set_stringn(area.x, area.y + 1, totals, area.width.into(), Style::new());
+    two_sides(buffer, area, &left, &Line::styled(right, Theme::ASIDE));
+    let below = Rect { y: area.y + 1, height: 1, ..area };
+    let totals = app.seen().map_or_else(Vec::new, totals);
+    put(buffer, below, &as_many_as_fit(&totals, area.width), Align::Left, Style::new());
 }
 
-fn totals(seen: Seen<'_>) -> String {
+/// Everything together, the most telling first.
+fn totals(seen: Seen<'_>) -> Vec<String> {
     let topics = &seen.look.topics;
     let partitions: usize = topics.iter().map(|topic| topic.partitions.len()).sum();
     let unsynced = topics.iter().flat_map(|topic| &topic.partitions).map(PartitionLook::unsynced);
-    format!(
-        "{} records/s  {}  {}  {}  {}  {}  {} unsynced",
-        rate_text(seen.history.total.records.rate()),
+    vec![
+        format!("{} records/s", rate_text(seen.history.total.records.rate())),
         byte_rate_text(seen.history.total.bytes.rate()),
         bytes_text(topics.iter().map(TopicLook::size).sum()),
+        format!("{} unsynced", count_text(unsynced.sum())),
         counted(topics.len(), "topic"),
         counted(partitions, "partition"),
         counted(seen.look.groups.len(), "group"),
-        count_text(unsynced.sum()),
-    )
+    ]
+}
+
+/// The first of some texts, in a row: none is shown in part.
+fn as_many_as_fit(texts: &[String], width: u16) -> String {
+    let mut row = String::new();
+    for text in texts {
+        let gap = if row.is_empty() { "" } else { "  " };
+        if row.chars().count() + gap.len() + text.chars().count() > usize::from(width) {
+            break;
+        }
+        row = row + gap + text;
+    }
+    row
 }
 
 fn counted(n: usize, what: &str) -> String {
@@ -146,9 +129,9 @@ fn draw_rates(buffer: &mut Buffer, area: Rect, app: &App, theme: Theme) {
         let width = usize::from(area.width).saturating_sub(label.len() + most.len());
         let spark = spark_text(&records, width);
         let line = Line::from(vec![
-            Span::styled(label, theme.aside()),
+            Span::styled(label, Theme::ASIDE),
             Span::styled(spark, theme.spark()),
-            Span::styled(most, theme.aside()),
+            Span::styled(most, Theme::ASIDE),
         ]);
         line.render(area, buffer);
         return;
@@ -165,7 +148,7 @@ fn largest(values: &[f64]) -> f64 {
 }
 
 fn draw_chart(buffer: &mut Buffer, area: Rect, title: &str, values: &[f64], theme: Theme) {
-    let block = Block::bordered().border_style(theme.aside()).title(title);
+    let block = Block::bordered().border_style(Theme::ASIDE).title(title);
     let inner = block.inner(area);
     block.render(area, buffer);
     let width = usize::from(inner.width);
@@ -179,13 +162,13 @@ fn draw_chart(buffer: &mut Buffer, area: Rect, title: &str, values: &[f64], them
 }
 
 /// Where one is, and how the list is arranged.
-fn draw_path(buffer: &mut Buffer, area: Rect, app: &App, theme: Theme) {
+fn draw_path(buffer: &mut Buffer, area: Rect, app: &App) {
     let mut spans = Vec::new();
     for (tab, name) in ["Topics", "Groups"].into_iter().enumerate() {
         let style = if tab == app.tab() {
             Style::new().add_modifier(Modifier::REVERSED | Modifier::BOLD)
         } else {
-            theme.aside()
+            Theme::ASIDE
         };
         spans.push(Span::styled(format!(" {name} "), style));
         spans.push(Span::raw(" "));
@@ -193,8 +176,8 @@ fn draw_path(buffer: &mut Buffer, area: Rect, app: &App, theme: Theme) {
     for place in app.places().iter().skip(1) {
         spans.push(Span::raw(format!("> {} ", view_title(&place.view))));
     }
-    let arranged = Line::styled(arranged(app), theme.aside());
-    two_sides(buffer, area, Line::from(spans), arranged);
+    let arranged = Line::styled(arranged(app).unwrap_or_default(), Theme::ASIDE);
+    two_sides(buffer, area, &Line::from(spans), &arranged);
 }
 
 fn view_title(view: &View) -> String {
@@ -214,9 +197,15 @@ fn view_title(view: &View) -> String {
     }
 }
 
-fn arranged(app: &App) -> String {
-    let filter = &app.place().arrangement.filter;
-    if filter.is_empty() { String::new() } else { format!("filter: {}", line_text(filter)) }
+/// By what the list is sorted, though the column may not fit, and what is left out.
+fn arranged(app: &App) -> Option<String> {
+    let (title, arrangement) = (app.sort_title()?, &app.place().arrangement);
+    let reversed = if arrangement.is_reversed { ", reversed" } else { "" };
+    let filter = match arrangement.filter.as_str() {
+        "" => String::new(),
+        filter => format!("  filter: {}", line_text(filter)),
+    };
+    Some(format!("by {title}{reversed}{filter}"))
 }
 
 /// The list, or the record; returns what is wrong with the chosen row.
@@ -227,10 +216,13 @@ fn draw_view(buffer: &mut Buffer, area: Rect, app: &mut App, theme: Theme) -> Op
         return None;
     };
     if grid.rows.is_empty() {
-        let style = theme.aside();
+        let style = Theme::ASIDE;
         buffer.set_stringn(area.x, area.y, nothing(app), area.width.into(), style);
     } else {
-        draw_grid(buffer, area, app, &grid, theme);
+        let is_page = matches!(app.place().view, View::Records(_));
+        let arrangement = &mut app.place_mut().arrangement;
+        let sort = (!is_page).then_some(arrangement.sort);
+        draw_grid(buffer, area, (&grid, arrangement), sort, theme);
     }
     match &app.place().view {
         View::Records(page) => page.trouble.clone(),
@@ -255,96 +247,10 @@ fn nothing(app: &App) -> &'static str {
     }
 }
 
-fn draw_grid(buffer: &mut Buffer, area: Rect, app: &mut App, grid: &Grid, theme: Theme) {
-    let is_page = matches!(app.place().view, View::Records(_));
-    let arrangement = &mut app.place_mut().arrangement;
-    let height = usize::from(area.height.saturating_sub(1));
-    arrangement.scroll(grid.rows.len(), height);
-    let sort = (!is_page).then_some((arrangement.sort, arrangement.is_reversed));
-    let fitted = fit(&grid.columns, area.width);
-    draw_header(buffer, area, grid, &fitted, sort, theme);
-    let shown = grid.rows.iter().enumerate().skip(arrangement.first).take(height);
-    for ((place, row), y) in shown.zip(area.y + 1..) {
-        let line = Rect { y, height: 1, ..area };
-        draw_row(buffer, line, (&grid.columns, row), &fitted, theme);
-        if place == arrangement.place() {
-            buffer.set_style(line, Style::new().add_modifier(Modifier::REVERSED));
-        }
-    }
-}
-
-fn draw_header(
-    buffer: &mut Buffer,
-    area: Rect,
-    grid: &Grid,
-    fitted: &[(usize, u16)],
-    sort: Option<(usize, bool)>,
-    theme: Theme,
-) {
-    let mut x = area.x;
-    for (index, width) in fitted {
-        let Some(column) = grid.columns.get(*index) else { continue };
-        let mark = match sort {
-            Some((sorted, false)) if sorted == *index => "▾",
-            Some((sorted, true)) if sorted == *index => "▴",
-            _ => "",
-        };
-        let title = format!("{mark}{}", column.title);
-        let cell = Rect { x, y: area.y, width: *width, height: 1 };
-        put(buffer, cell, &title, column.align, theme.header());
-        x += width + GAP;
-    }
-}
-
-fn draw_row(
-    buffer: &mut Buffer,
-    area: Rect,
-    (columns, row): (&[Column], &Row),
-    fitted: &[(usize, u16)],
-    theme: Theme,
-) {
-    let mut x = area.x;
-    let style = if row.trouble.is_some() { theme.trouble() } else { Style::new() };
-    for (index, width) in fitted {
-        let found = columns.get(*index).zip(row.cells.get(*index));
-        let Some((column, cell)) = found else { continue };
-        let at = Rect { x, width: (*width).min(area.right().saturating_sub(x)), ..area };
-        match &cell.face {
-            Face::Text(text) => put(buffer, at, text, column.align, style),
-            Face::Spark(values) => {
-                let spark = spark_text(values, usize::from(*width));
-                put(buffer, at, &spark, Align::Left, theme.spark());
-            }
-            Face::Bar(share) => {
-                let bar = bar_text(*share, usize::from(*width));
-                put(buffer, at, &bar, Align::Left, theme.bar());
-            }
-        }
-        x += width + GAP;
-    }
-}
-
-/// Puts text into a cell. What does not fit ends in a mark, so that nothing is taken for whole that
-/// is not.
-fn put(buffer: &mut Buffer, cell: Rect, text: &str, align: Align, style: Style) {
-    let wide = Span::raw(text).width();
-    let room = usize::from(cell.width);
-    let skip = match align {
-        Align::Right => u16::try_from(room.saturating_sub(wide)).unwrap_or_default(),
-        Align::Left => 0,
-    };
-    if wide > room {
-        buffer.set_stringn(cell.x, cell.y, text, room.saturating_sub(1), style);
-        buffer.set_stringn(cell.right().saturating_sub(1), cell.y, "…", 1, style);
-    } else {
-        buffer.set_stringn(cell.x + skip, cell.y, text, room, style);
-    }
-}
-
 fn draw_record(buffer: &mut Buffer, area: Rect, app: &mut App, theme: Theme) {
     let View::Record { record, first_line, .. } = &mut app.place_mut().view else { return };
     let mut text = Text::default();
-    for (name, value) in record_lines(record) {
+    for (name, value) in record.lines() {
         let mut name = name;
         for line in value.split('\n') {
             let label = Span::styled(format!("{name:<10}"), theme.title());
@@ -368,16 +274,16 @@ fn about_height(app: &App, height: u16) -> u16 {
     }
 }
 
-fn draw_about(buffer: &mut Buffer, area: Rect, app: &App, theme: Theme) {
+fn draw_about(buffer: &mut Buffer, area: Rect, app: &App) {
     if area.height == 0 {
         return;
     }
     let lines = about_partition(app).unwrap_or_default();
     for (line, y) in lines.iter().zip(area.y + 1..area.bottom()) {
-        buffer.set_stringn(area.x, y, line, area.width.into(), Style::new());
+        put(buffer, Rect { y, height: 1, ..area }, line, Align::Left, Style::new());
     }
     let rule = "─".repeat(area.width.into());
-    buffer.set_stringn(area.x, area.y, rule, area.width.into(), theme.aside());
+    buffer.set_stringn(area.x, area.y, rule, area.width.into(), Theme::ASIDE);
 }
 
 fn about_partition(app: &App) -> Option<Vec<String>> {
@@ -405,9 +311,11 @@ fn about_partition(app: &App) -> Option<Vec<String>> {
 fn kept(seen: Seen<'_>, topic: &TopicLook, partition: &PartitionLook) -> String {
     let limits = &topic.limits;
     let age = partition.oldest_age(seen.look.now).map_or("-".to_owned(), age_text);
-    let of = |limit: Option<Limit>| limit.map_or("no limit".to_owned(), limit_text);
+    let of = |limit: Option<Limit>| {
+        limit.map_or(" (no limit)".to_owned(), |limit| format!(" of {}", limit_text(limit)))
+    };
     format!(
-        "{age} of {}, {} of {}; the topic {} of {}",
+        "oldest {age}{}, size {}{}; the topic {}{}",
         of(limits.retention_ms.map(Limit::Millis)),
         bytes_text(partition.size),
         of(limits.retention_bytes.map(Limit::Bytes)),
@@ -416,17 +324,29 @@ fn kept(seen: Seen<'_>, topic: &TopicLook, partition: &PartitionLook) -> String 
     )
 }
 
+/// A sentence about what is wrong may need more than a line.
+fn foot_height(app: &App, height: u16) -> u16 {
+    let is_troubled = app.seen().is_some_and(|seen| {
+        let mut partitions = seen.look.topics.iter().flat_map(|topic| &topic.partitions);
+        !seen.look.troubles.is_empty() || partitions.any(|partition| partition.trouble.is_some())
+    });
+    let is_page_troubled =
+        matches!(&app.place().view, View::Records(page) if page.trouble.is_some());
+    if (is_troubled || is_page_troubled) && height >= 16 { 4 } else { 2 }
+}
+
 /// What is wrong, or how it is known; and which keys there are.
 fn draw_foot(buffer: &mut Buffer, area: Rect, app: &App, trouble: Option<String>, theme: Theme) {
     let of_directory = app.seen().and_then(|seen| seen.look.troubles.first().cloned());
     let (text, style) = match (&app.input, trouble.or(of_directory)) {
-        (Some(input), _) => (prompt(input), theme.header()),
+        (Some(input), _) => (prompt(input), Theme::HEADER),
         (None, Some(trouble)) => (line_text(&trouble), theme.trouble()),
-        (None, None) => (derived(app), theme.aside()),
+        (None, None) => (derived(app), Theme::ASIDE),
     };
-    buffer.set_stringn(area.x, area.y, text, area.width.into(), style);
-    let keys = keys(app);
-    buffer.set_stringn(area.x, area.y + 1, keys, area.width.into(), theme.header());
+    let above = Rect { height: area.height.saturating_sub(1), ..area };
+    Paragraph::new(text).style(style).wrap(Wrap { trim: true }).render(above, buffer);
+    let last = Rect { y: above.bottom(), height: 1, ..area };
+    put(buffer, last, keys(app), Align::Left, Theme::HEADER);
 }
 
 fn prompt(input: &Input) -> String {
@@ -484,7 +404,7 @@ from outside, so:
   retention.ms, size of retention.bytes or max.bytes,
 - BEHIND is the lag as a share of what can be read.";
 
-fn draw_help(buffer: &mut Buffer, area: Rect, theme: Theme) {
+fn draw_help(buffer: &mut Buffer, area: Rect) {
     let (width, height) = (72, 18);
     let box_area = Rect {
         x: area.x + area.width.saturating_sub(width) / 2,
@@ -493,16 +413,16 @@ fn draw_help(buffer: &mut Buffer, area: Rect, theme: Theme) {
         height: height.min(area.height),
     };
     Clear.render(box_area, buffer);
-    let block = Block::bordered().border_style(theme.aside()).title(" any key closes this ");
+    let block = Block::bordered().border_style(Theme::ASIDE).title(" any key closes this ");
     Paragraph::new(HELP).block(block).render(box_area, buffer);
 }
 
 /// Something at the left, and something at the right if there is room for both.
-fn two_sides(buffer: &mut Buffer, area: Rect, left: Line<'_>, right: Line<'_>) {
+fn two_sides(buffer: &mut Buffer, area: Rect, left: &Line<'_>, right: &Line<'_>) {
     let wide = u16::try_from(left.width()).unwrap_or(u16::MAX);
-    buffer.set_line(area.x, area.y, &left, area.width);
+    buffer.set_line(area.x, area.y, left, area.width);
     let right_width = u16::try_from(right.width()).unwrap_or(u16::MAX);
     if wide.saturating_add(right_width) <= area.width {
-        buffer.set_line(area.right() - right_width, area.y, &right, right_width);
+        buffer.set_line(area.right() - right_width, area.y, right, right_width);
     }
 }

@@ -9,7 +9,8 @@ use sapwood::Broker;
 
 use super::app::{App, Request};
 use super::records;
-use super::screen::{self, Theme};
+use super::screen;
+use super::table::Theme;
 use super::watch::Watch;
 use crate::exit::{Result, Stop};
 use crate::signals::Interrupt;
@@ -94,10 +95,11 @@ fn read_keys(wait: Duration, broker: &Broker, app: &mut App) -> Result<Then> {
     while event::poll(wait).map_err(|error| of_terminal(&error))? {
         wait = Duration::ZERO;
         match event::read().map_err(|error| of_terminal(&error))? {
-            Event::Key(key) if key.kind != KeyEventKind::Release => {
-                if answer(app.key(key), broker, app)? == Then::End {
-                    return Ok(Then::End);
-                }
+            Event::Key(key)
+                if key.kind != KeyEventKind::Release
+                    && answer(app.key(key), broker, app)? == Then::End =>
+            {
+                return Ok(Then::End);
             }
             // A new size shows when the screen is drawn next.
             _ => {}

@@ -1,5 +1,7 @@
 //! Numbers, ages and bars as they stand on the screen.
 
+use sapwood::Timestamp;
+
 use crate::output::{bytes_text, printable, printable_bytes};
 
 /// A number in at most seven columns.
@@ -42,6 +44,18 @@ pub(super) fn age_text(millis: i64) -> String {
         120..7_200 => format!("{} min", seconds / 60),
         7_200..172_800 => format!("{} h", seconds / 3_600),
         _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// A point in time, in UTC.
+pub(super) fn time_text(timestamp: Timestamp) -> String {
+    if timestamp == Timestamp::NONE {
+        return "none".to_owned();
+    }
+    match jiff::Timestamp::from_millisecond(timestamp.as_millis()) {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
+        // Beyond the year 9999.
+        Err(_) => timestamp.as_millis().to_string(),
     }
 }
 
