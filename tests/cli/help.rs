@@ -18,6 +18,7 @@ Commands:
   groups       List, describe, reset and delete consumer groups
   perf         Measure rates and latencies
   metrics      Print a snapshot of the directory in Prometheus' text form
+  top          Watch topics, rates, retention and groups in the terminal
   dump         Show what lies in the files, batch by batch
   verify       Read everything and say what is damaged
   salvage      Make a new directory of what is intact of a damaged one
@@ -73,6 +74,7 @@ fn every_command_has_examples() {
         "perf produce",
         "perf consume",
         "metrics",
+        "top",
         "dump",
         "verify",
         "salvage",
@@ -102,7 +104,7 @@ fn a_command_that_does_not_exist_is_answered_with_the_one_that_was_meant() {
     Scene::bare().run("topic list").assert().code(2).stderr_eq(str![[r#"
 error: unrecognized subcommand 'topic'
 
-  tip: a similar subcommand exists: 'topics'
+  tip: some similar subcommands exist: 'top', 'topics'
 
 Usage: sapwood [OPTIONS] <COMMAND>
 

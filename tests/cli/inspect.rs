@@ -93,17 +93,15 @@ fn dump_shows_indexes_and_holds_them_against_the_batches() {
     }
     broker.close().unwrap();
     let index = "data/indexed-0/00000000000000000000.index";
-    scene
-        .run_with(["dump", "--index-sanity-check", index])
-        .assert()
-        .success()
-        .stdout_eq(str![[r#"
+    scene.run_with(["dump", "--index-sanity-check", index]).assert().success().stdout_eq(str![[
+        r#"
 Dumping data/indexed-0/00000000000000000000.index
 offset: 1 position: 170
 offset: 2 position: 340
 offset: 3 position: 510
 
-"#]]);
+"#
+    ]]);
     scene
         .run_with(["dump", "data/indexed-0/00000000000000000000.timeindex"])
         .assert()
@@ -194,7 +192,9 @@ fn salvage_accounts_for_every_byte() {
     let scene = damaged();
     let before = content(&scene.data());
     let run = scene.run("salvage --to saved --files");
-    run.assert().code(5).stdout_eq(str![[r#"
+    run.assert()
+        .code(5)
+        .stdout_eq(str![[r#"
 TOPIC               PARTITION  LOG-START  LOG-END  LOST
 __consumer_offsets          0          0        2     0
 empty                       0          0        0     0
@@ -229,7 +229,8 @@ data/orders-1/watermark.checkpoint                           0  8192  derived
 data/sapwood.clean-shutdown                                  0    25  derived
 data/sapwood.topics                                          0   252  derived
 
-"#]]).stderr_eq(str![[r#"
+"#]])
+        .stderr_eq(str![[r#"
 error: 1 offsets are lost and 85 B of the old directory damaged; all else is in saved
 
 "#]]);
@@ -281,15 +282,14 @@ copied to copy: 0 B linked, 699 B copied
 "#]]);
     let log = broker.topic("orders").unwrap().partition(0).unwrap();
     log.append(&[Record::new("later")]).unwrap();
-    scene
-        .run("consume orders --dir copy --partition 0 --format %o=%s\\n")
-        .assert()
-        .stdout_eq(str![[r#"
+    scene.run("consume orders --dir copy --partition 0 --format %o=%s\\n").assert().stdout_eq(
+        str![[r#"
 0=paid
 1=paid
 2=sent
 
-"#]]);
+"#]],
+    );
     scene.run("topics delete orders --dir copy").assert().success();
     assert_eq!(log.log_end_offset(), 4);
     scene.run("backup --to copy").assert().code(8).stderr_eq(str![[r#"
@@ -363,4 +363,13 @@ fn verify_and_backup_beside_a_writer_at_full_speed_find_nothing_wrong() {
             }
         }
     }
+}
+
+#[test]
+fn verify_of_a_directory_that_cannot_be_opened_goes_file_by_file() {
+    let scene = Scene::with_orders();
+    fs::remove_file(scene.data().join("sapwood.topics")).unwrap();
+    let run = scene.run("verify").assert();
+    run.code(5).stdout_eq(str![[r#""#]]).stderr_eq(str![[r#""#]]);
+    scene.run("verify --dir none").assert().code(3);
 }

@@ -14,4 +14,5 @@ mod produce;
 mod refusals;
 mod scene;
 mod terminal;
+mod top;
 mod topics;

@@ -10,7 +10,7 @@ use snapbox::str;
 use crate::scene::{Scene, content};
 
 /// Every command that needs a directory; the second ones write.
-const READING: [&str; 9] = [
+const READING: [&str; 7] = [
     "topics list",
     "topics describe",
     "consume orders",
@@ -18,8 +18,6 @@ const READING: [&str; 9] = [
     "groups describe",
     "metrics",
     "perf consume orders",
-    "verify",
-    "verify --json",
 ];
 const WRITING: [&str; 8] = [
     "topics alter orders --partitions 8",

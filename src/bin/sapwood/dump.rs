@@ -15,7 +15,7 @@ use crate::directory::Directory;
 use crate::exit::{Code, Result, Stop};
 use crate::output::{Look, printable, printable_bytes, write_json};
 use crate::record_format::text_or_base64;
-use crate::verify::{DamageView, count};
+use crate::verify::{Damage, count};
 
 /// Show what lies in the files, batch by batch
 ///
@@ -99,7 +99,7 @@ struct Dumping<'a> {
     out: BufWriter<StdoutLock<'static>>,
     look: Look,
     /// How many places are damaged.
-    damage: usize,
+    damage: u64,
 }
 
 impl Dumping<'_> {
@@ -115,7 +115,7 @@ impl Dumping<'_> {
 
     fn damage(&mut self, damage: &Corruption) -> Result {
         self.damage += 1;
-        let object = || json!({"type": "damage", "damage": DamageView::of(damage)});
+        let object = || json!({"type": "damage", "damage": Damage::of(damage)});
         self.print(|| format!("damaged: {}", printable(&damage.to_string())), object)
     }
 

@@ -131,7 +131,7 @@ fn code_of(error: &Error) -> Code {
 
 /// The library speaks to programmers; where it says what to do, a person at a shell does something
 /// else.
-fn sentence(error: &Error) -> String {
+pub(crate) fn sentence(error: &Error) -> String {
     match error {
         Error::UnknownTopic { topic } => format!(
             "topic {topic:?} does not exist; `sapwood topics list` shows those that do, \

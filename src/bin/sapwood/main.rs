@@ -27,6 +27,7 @@ mod record_format;
 mod salvage;
 mod settings;
 mod signals;
+mod top;
 mod topics;
 mod verify;
 
@@ -86,6 +87,7 @@ enum Command {
     #[command(subcommand)]
     Perf(perf::Perf),
     Metrics(metrics::Metrics),
+    Top(top::Top),
     Dump(dump::Dump),
     Verify(verify::Verify),
     Salvage(salvage::Salvage),
@@ -124,6 +126,7 @@ fn run(cli: Cli) -> Result {
         Command::Groups(command) => command.run(&directory),
         Command::Perf(command) => command.run(&directory),
         Command::Metrics(command) => command.run(&directory),
+        Command::Top(command) => command.run(&directory),
         Command::Dump(command) => command.run(&directory),
         Command::Verify(command) => command.run(&directory),
         Command::Salvage(command) => command.run(&directory),

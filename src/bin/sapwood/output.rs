@@ -95,7 +95,7 @@ fn printable_json(text: &str) -> String {
 }
 
 /// How many columns there are: what `COLUMNS` says, or the terminal. `None` where nobody looks.
-fn width() -> Option<usize> {
+pub(crate) fn width() -> Option<usize> {
     let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     set.filter(|columns| *columns > 0).or_else(|| {
         let (width, _) = terminal_size::terminal_size_of(io::stdout())?;
@@ -190,11 +190,11 @@ fn is_numeric(cell: &str) -> bool {
 pub(crate) fn bytes_text(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut value = bytes as f64 / 1024.0;
+    if value < 1.0 {
+        return format!("{bytes} B");
+    }
     for unit in UNITS {
-        if value < 1.0 {
-            break;
-        }
-        if value < 1000.0 {
+        if value < 999.95 {
             return format!("{value:.1} {unit}");
         }
         value /= 1024.0;
@@ -286,7 +286,8 @@ mod tests {
 
     #[test]
     fn sizes_have_two_digits_or_three() {
-        let texts = [0, 1023, 1024, 1_048_576, u64::MAX].map(bytes_text);
-        assert_eq!(texts, ["0 B", "1023 B", "1.0 KiB", "1.0 MiB", "18446744073709551615 B"]);
+        let texts = [0, 1023, 1024, 1_030_337, 1_048_576, u64::MAX].map(bytes_text);
+        let expected = ["0 B", "1023 B", "1.0 KiB", "1.0 MiB", "1.0 MiB", "18446744073709551615 B"];
+        assert_eq!(texts, expected);
     }
 }

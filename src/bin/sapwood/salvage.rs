@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::directory::Directory;
 use crate::exit::{Code, Result, Stop};
 use crate::output::{self, Table, bytes_text, warn};
+use crate::verify::count;
 
 /// Make a new directory of what is intact of a damaged one
 ///
@@ -69,7 +70,8 @@ impl Salvage {
         let damaged = bytes_text(report.bytes(Fate::Damaged));
         let to = self.to.display();
         let sentence = format!(
-            "{lost} offsets are lost and {damaged} of the old directory damaged; all else is in {to}"
+            "{} lost, {damaged} of the old directory damaged; all else is in {to}",
+            count(lost, "offset")
         );
         Err(Stop::failed(Code::Damaged, sentence))
     }
