@@ -113,10 +113,13 @@ impl History {
         self.groups.get(name)
     }
 
-    /// The newest step of any of a topic's partitions.
+    /// What was made durable in all of a topic's partitions when any was last.
     pub(super) fn last_step(&self, topic: &TopicLook) -> Option<Step> {
         let partitions = self.topics.get(&topic.id)?.partitions.values();
-        partitions.filter_map(|partition| partition.steps.back()).copied().max_by_key(|s| s.at)
+        let steps: Vec<Step> = partitions.filter_map(|one| one.steps.back()).copied().collect();
+        let at = steps.iter().map(|step| step.at).max()?;
+        let newest = steps.iter().filter(|step| step.at == at);
+        Some(Step { at, records: newest.map(|step| step.records).sum() })
     }
 }
 
@@ -222,7 +225,9 @@ mod tests {
 
     fn history(looks: &[Look]) -> History {
         let mut history = History::default();
-        looks.iter().for_each(|look| history.observe(look));
+        for look in looks {
+            history.observe(look);
+        }
         history
     }
 

@@ -291,7 +291,7 @@ pub(super) fn records(page: &Page) -> Grid {
     const COLUMNS: [Column; 5] = [
         Column::right("OFFSET", 8, 0).up_to(12),
         Column::left("TIME (UTC)", 23, 3),
-        Column::left("KEY", 8, 4).up_to(30),
+        Column::left("KEY", 12, 4).up_to(30),
         Column::right("BYTES", 6, 5),
         Column::left("VALUE", 20, 1).up_to(120),
     ];

@@ -307,12 +307,12 @@ fn about_partition(app: &App) -> Option<Vec<String>> {
     ])
 }
 
-/// How far a partition is from each of its limits.
+/// How far a partition is from each of the limits there are.
 fn kept(seen: Seen<'_>, topic: &TopicLook, partition: &PartitionLook) -> String {
     let limits = &topic.limits;
     let age = partition.oldest_age(seen.look.now).map_or("-".to_owned(), age_text);
     let of = |limit: Option<Limit>| {
-        limit.map_or(" (no limit)".to_owned(), |limit| format!(" of {}", limit_text(limit)))
+        limit.map_or_else(String::new, |limit| format!(" of {}", limit_text(limit)))
     };
     format!(
         "oldest {age}{}, size {}{}; the topic {}{}",
