@@ -18,6 +18,7 @@ use crate::group::state::{Change, Committed, GroupState, Groups, MemberId, Membe
 use crate::group::{GroupDescription, GroupOffset, OffsetAndMetadata, check_group_id};
 use crate::log::recovery::RecoveryMode;
 use crate::time::Timestamp;
+use crate::topic::Partition;
 use crate::topic::log_manager::{Found, LogManager, OpenMode};
 use crate::topic_partition::TopicPartition;
 
@@ -281,7 +282,7 @@ impl GroupCoordinator {
         let Some(offsets) = groups.offsets(group) else { return Ok(None) };
         let state = groups.state(group);
         let offset = |(topic_partition, committed): (&TopicPartition, &Committed)| {
-            let end = self.manager.partition(topic_partition).map_or(0, |p| p.high_watermark());
+            let end = self.manager.partition(topic_partition).map_or(0, |p| seen_end(&p));
             GroupOffset {
                 topic_partition: topic_partition.clone(),
                 committed: committed.into(),
@@ -334,4 +335,12 @@ impl GroupCoordinator {
     fn now(&self) -> Timestamp {
         self.manager.environment().clock.now()
     }
+}
+
+/// The end of a partition as of now.
+fn seen_end(partition: &Partition) -> u64 {
+    // A partition that cannot be read is told to whoever reads it. Its groups have a lag all the same,
+    // against the end that was seen last.
+    let _told_to_readers = partition.refresh();
+    partition.high_watermark()
 }

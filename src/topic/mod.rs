@@ -429,6 +429,32 @@ impl Partition {
         self.log.flush()
     }
 
+    /// Takes in what the process that writes to the directory has done since the last look, so that the
+    /// offsets and the size here are those of this moment. For a broker that was opened read-only, whose
+    /// consumers do the same when they poll; in any other there is nothing to do. Costs one small read
+    /// if nothing has happened, and else the reading of what was appended.
+    ///
+    /// ```
+    /// # use sapwood::{Broker, Record, TopicConfig};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let broker = Broker::open(directory.path())?;
+    /// # let orders = broker.create_topic("orders", TopicConfig::default())?;
+    /// let follower = Broker::open_read_only(directory.path())?;
+    /// let followed = follower.topic("orders")?.partition(0)?;
+    /// orders.partition(0)?.append(&[Record::new("paid")])?;
+    /// followed.refresh()?;
+    /// assert_eq!(followed.high_watermark(), 1);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if what was appended is damaged; [`Error::Io`]; [`Error::Closed`], also once
+    /// the topic is deleted. What was known before stays.
+    pub fn refresh(&self) -> Result<()> {
+        self.log.refresh()
+    }
+
     pub(crate) fn log(&self) -> &Arc<PartitionLog> {
         &self.log
     }

@@ -38,11 +38,22 @@ orders           2        6        6  516 B  intact
 fn verify_goes_on_behind_damage_and_fails() {
     let scene = damaged();
     let before = content(&scene.data());
-    scene.run("verify").assert().code(5).stdout_eq(str![[r#""#]]).stderr_eq(str![[r#"
-error: data/orders-1/00000000000000000000.log is damaged at bytes 0..255 (orders-1, offsets 0..3): checksum is 0xaa8f0f33, expected 0x3d78e11a; nothing was changed; `sapwood salvage` makes a new directory of what is intact, `sapwood dump` shows what lies there
+    scene.run("verify").assert().code(5).stdout_eq(str![[r#"
+TOPIC               PARTITIONS  BATCHES  RECORDS   SIZE  VERDICT
+__consumer_offsets           1        1        2  183 B  intact
+empty                        1        0        0    0 B  intact
+orders                       2        5        5  431 B  damaged (1)
+
+"#]]).stderr_eq(str![[r#"
+warning: the directory cannot be opened: data/orders-1/00000000000000000000.log is damaged at bytes 0..255 (orders-1, offsets 0..3): checksum is 0xaa8f0f33, expected 0x3d78e11a
+data/orders-1/00000000000000000000.log at bytes 0..85 (offsets 0..1): the checksum is wrong
+error: 1 place in 1 partition damaged; nothing was changed; `sapwood salvage` makes a new directory of what is intact, `sapwood dump` shows what lies there
 
 "#]]);
-    scene.run("verify --json").assert().code(5).stdout_eq(str![[r#""#]]);
+    scene.run("verify --json").assert().code(5).stdout_eq(str![[r#"
+{"complete":true,"intact":false,"partitions":[{"topic":"__consumer_offsets","partition":0,"batches":1,"records":2,"bytes":183,"damage":[]},{"topic":"empty","partition":0,"batches":0,"records":0,"bytes":0,"damage":[]},{"topic":"orders","partition":0,"batches":3,"records":3,"bytes":261,"damage":[]},{"topic":"orders","partition":1,"batches":2,"records":2,"bytes":170,"damage":[{"path":"data/orders-1/00000000000000000000.log","bytes":[0,85],"offsets":[0,1],"reason":"the checksum is wrong"}]}]}
+
+"#]]);
     assert_eq!(content(&scene.data()), before);
 }
 
@@ -61,8 +72,8 @@ baseOffset: 2 lastOffset: 2 count: 1 baseSequence: -1 lastSequence: -1 producerI
 
 "#]]);
     scene.run("dump --topic orders --partition 0").assert().success().stdout_eq(str![[r#"
-topic: orders topicId: oUdv1z4XSpiw7rechYxaMw state: Live retention.ms=-1
-partition: orders-0 topicId: oUdv1z4XSpiw7rechYxaMw recoveryPoint: 3 segment: 0 position: 261 logStartOffset: 0
+topic: orders topicId: [..] state: Live retention.ms=-1
+partition: orders-0 topicId: [..] recoveryPoint: 3 segment: 0 position: 261 logStartOffset: 0
 Dumping data/orders-0/00000000000000000000.log
 Log starting offset: 0
 baseOffset: 0 lastOffset: 0 count: 1 baseSequence: -1 lastSequence: -1 producerId: -1 producerEpoch: -1 partitionLeaderEpoch: 0 isTransactional: false isControl: false deleteHorizonMs: OptionalLong.empty position: 0 CreateTime: 1700000000000 size: 87 magic: 2 compresscodec: none crc: 3666164895 isvalid: true
@@ -118,8 +129,8 @@ timestamp: 1700000003000 offset: 3
     fs::write(scene.path().join(index), bytes).unwrap();
     let check = scene.run("dump --topic indexed --index-sanity-check");
     check.assert().code(5).stdout_eq(str![[r#"
-topic: indexed topicId: TpRL57zJRM2xZxbIK5hYiA state: Live index.interval.bytes=100 retention.ms=-1
-partition: indexed-0 topicId: TpRL57zJRM2xZxbIK5hYiA recoveryPoint: 4 segment: 0 position: 680 logStartOffset: 0
+topic: indexed topicId: [..] state: Live index.interval.bytes=100 retention.ms=-1
+partition: indexed-0 topicId: [..] recoveryPoint: 4 segment: 0 position: 680 logStartOffset: 0
 Dumping data/indexed-0/00000000000000000000.log
 Log starting offset: 0
 baseOffset: 0 lastOffset: 0 count: 1 baseSequence: -1 lastSequence: -1 producerId: -1 producerEpoch: -1 partitionLeaderEpoch: 0 isTransactional: false isControl: false deleteHorizonMs: OptionalLong.empty position: 0 CreateTime: 1700000000000 size: 170 magic: 2 compresscodec: none crc: 2795801736 isvalid: true
@@ -153,13 +164,13 @@ error: 1 place damaged; nothing was changed
     fs::write(scene.data().join("sapwood.topics"), "rubbish").unwrap();
     scene.run("dump --topic orders").assert().code(5).stdout_eq(str![[r#"
 damaged: data/sapwood.topics is damaged: it does not end in a checksum
-partition: orders-0 topicId: 1ptrR5N8SKGBNlvRPs1k7w recoveryPoint: 3 segment: 0 position: 261 logStartOffset: 0
+partition: orders-0 topicId: [..] recoveryPoint: 3 segment: 0 position: 261 logStartOffset: 0
 Dumping data/orders-0/00000000000000000000.log
 Log starting offset: 0
 baseOffset: 0 lastOffset: 0 count: 1 baseSequence: -1 lastSequence: -1 producerId: -1 producerEpoch: -1 partitionLeaderEpoch: 0 isTransactional: false isControl: false deleteHorizonMs: OptionalLong.empty position: 0 CreateTime: 1700000000000 size: 87 magic: 2 compresscodec: none crc: 3666164895 isvalid: true
 baseOffset: 1 lastOffset: 1 count: 1 baseSequence: -1 lastSequence: -1 producerId: -1 producerEpoch: -1 partitionLeaderEpoch: 0 isTransactional: false isControl: false deleteHorizonMs: OptionalLong.empty position: 87 CreateTime: 1700000001000 size: 87 magic: 2 compresscodec: none crc: 83458977 isvalid: true
 baseOffset: 2 lastOffset: 2 count: 1 baseSequence: -1 lastSequence: -1 producerId: -1 producerEpoch: -1 partitionLeaderEpoch: 0 isTransactional: false isControl: false deleteHorizonMs: OptionalLong.empty position: 174 CreateTime: 1700000002000 size: 87 magic: 2 compresscodec: none crc: 2417370632 isvalid: true
-partition: orders-1 topicId: 1ptrR5N8SKGBNlvRPs1k7w recoveryPoint: 3 segment: 0 position: 255 logStartOffset: 0
+partition: orders-1 topicId: [..] recoveryPoint: 3 segment: 0 position: 255 logStartOffset: 0
 Dumping data/orders-1/00000000000000000000.log
 Log starting offset: 0
 baseOffset: 0 lastOffset: 0 count: 1 baseSequence: -1 lastSequence: -1 producerId: -1 producerEpoch: -1 partitionLeaderEpoch: 0 isTransactional: false isControl: false deleteHorizonMs: OptionalLong.empty position: 0 CreateTime: 1700000000000 size: 85 magic: 2 compresscodec: none crc: 1031332122 isvalid: false
@@ -231,7 +242,7 @@ data/sapwood.topics                                          0   252  derived
 
 "#]])
         .stderr_eq(str![[r#"
-error: 1 offsets are lost and 85 B of the old directory damaged; all else is in saved
+error: 1 offset lost, 85 B of the old directory damaged; all else is in saved
 
 "#]]);
     assert_eq!(content(&scene.data()), before);
@@ -370,6 +381,17 @@ fn verify_of_a_directory_that_cannot_be_opened_goes_file_by_file() {
     let scene = Scene::with_orders();
     fs::remove_file(scene.data().join("sapwood.topics")).unwrap();
     let run = scene.run("verify").assert();
-    run.code(5).stdout_eq(str![[r#""#]]).stderr_eq(str![[r#""#]]);
+    run.code(5).stdout_eq(str![[r#"
+TOPIC   PARTITIONS  BATCHES  RECORDS   SIZE  VERDICT
+-                1        0        0    0 B  damaged (1)
+empty            1        0        0    0 B  intact
+orders           2        6        6  516 B  intact
+
+"#]]).stderr_eq(str![[r#"
+warning: the directory cannot be opened: data/sapwood.topics is damaged: the file is missing, and the directory holds partition empty-0
+data/sapwood.topics: the file is missing, and the directory holds partition empty-0
+error: 1 place in 1 partition damaged; nothing was changed; `sapwood salvage` makes a new directory of what is intact, `sapwood dump` shows what lies there
+
+"#]]);
     scene.run("verify --dir none").assert().code(3);
 }

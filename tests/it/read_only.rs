@@ -350,3 +350,25 @@ fn a_reader_finds_topics_and_partitions_that_came_after_it() {
     assert_eq!(reader.topic(TOPICS[0]).unwrap().partition_count(), 3);
     assert!(reader.verify().unwrap().is_intact());
 }
+
+#[test]
+fn offsets_and_lag_are_those_of_the_moment_once_they_are_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let writer = Broker::open(directory.path()).unwrap();
+    let written = topics(&writer).remove(1).partition(0).unwrap();
+    let of = written.topic_partition().clone();
+    writer.reset_group("g", [(of, OffsetAndMetadata::new(0))]).unwrap();
+    let reader = Broker::open_read_only(directory.path()).unwrap();
+    let read = reader.topic("written").unwrap().partition(0).unwrap();
+    let end = append_next(&written);
+    assert_eq!(read.high_watermark(), 0, "nobody has looked");
+    let group = reader.describe_group("g").unwrap().unwrap();
+    assert_eq!(group.offsets[0].lag, end);
+    let end = append_next(&written);
+    read.refresh().unwrap();
+    assert_eq!((read.high_watermark(), read.size()), (end, written.size()));
+    written.refresh().unwrap();
+    writer.delete_topic("written").unwrap();
+    reader.topics().unwrap();
+    assert!(matches!(read.refresh(), Err(Error::Closed { .. })));
+}
