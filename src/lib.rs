@@ -137,6 +137,8 @@
 //! | `cli` | the program `sapwood`, with which people look into a directory; nothing for the library |
 //! | `gzip` | reading batches that Kafka clients compressed with gzip |
 //! | `snappy` | reading batches that Kafka clients compressed with snappy |
+//! | `metrics` | the broker's counters and the lags of its groups for the crate `metrics`, twice a second |
+//! | `tracing` | events and spans for the crate `tracing`: opening, recovery, rolls, failures |
 //! | `sim` | `SimulatedDisk`: running a program over a disk that fails and loses power, in tests |
 //!
 //! # Where the format comes from
@@ -159,6 +161,7 @@ mod concurrency;
 mod consumer;
 mod dump;
 mod error;
+mod events;
 mod fs;
 #[cfg(fuzzing)]
 pub mod fuzzing;

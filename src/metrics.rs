@@ -2,6 +2,9 @@
 //!
 //! Counters are plain relaxed atomics: they tell how much has happened, and order nothing.
 
+#[cfg(feature = "metrics")]
+mod facade;
+
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 

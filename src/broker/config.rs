@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use crate::broker::maintenance::Maintenance;
 use crate::broker::{Broker, Shared};
 use crate::error::{Error, Result};
+use crate::events;
 use crate::fs::FileSystem;
 use crate::fs::disk::DiskFileSystem;
 use crate::fs::memory::MemoryFileSystem;
@@ -22,7 +23,7 @@ use crate::log::recovery::RecoveryMode;
 use crate::metrics::Metrics;
 use crate::segment::records_file::ReadMode;
 use crate::time::{Clock, SystemClock};
-use crate::topic::log_manager::{LogManager, OpenMode, check_is_a_log_directory};
+use crate::topic::log_manager::{LogManager, OpenMode, RecoveryReport, check_is_a_log_directory};
 
 /// How often retention is applied, as in Kafka: five minutes.
 const RETENTION_CHECK_INTERVAL: Duration = Duration::from_secs(300);
@@ -204,9 +205,11 @@ impl BrokerBuilder {
             read_mode,
             open_logs: Arc::new(OpenLogs::new(open_logs)),
         };
+        let _span = events::opening(&self.directory);
         let found = LogManager::look(environment, self.directory, mode, self.recovery_mode)?;
         GroupCoordinator::check(&found)?;
         let (manager, report) = found.open()?;
+        tell(&report);
         let manager = Arc::new(manager);
         let groups = Arc::new(GroupCoordinator::open(&manager)?);
         let maintenance = Arc::new(Maintenance::new(self.clock, self.retention_check_interval));
@@ -224,4 +227,18 @@ impl BrokerBuilder {
         }
         Ok(Broker(shared))
     }
+}
+
+/// Tells of what opening has found.
+fn tell(report: &RecoveryReport) {
+    for partition in &report.partitions {
+        let of = &partition.topic_partition;
+        if let Some(cut) = &partition.cut {
+            events::tail_cut(of, cut.offset, cut.bytes, &cut.reason);
+        }
+        if !partition.lost.is_empty() {
+            events::offsets_lost(of, partition.lost.len());
+        }
+    }
+    events::opened(report.partitions.len(), report.clean_shutdown);
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
+use crate::events;
 use crate::group::coordinator::GroupCoordinator;
 use crate::log::PartitionLog;
 use crate::log::config::Durability;
@@ -125,7 +126,8 @@ impl Maintenance {
     fn run_until_stopped(&self, groups: &Weak<GroupCoordinator>) {
         loop {
             let Some(groups) = groups.upgrade() else { return };
-            if self.run(&groups).is_err() {
+            if let Err(error) = self.run(&groups) {
+                events::maintenance_failed(&error);
                 groups.manager().environment().metrics.maintenance_failures.increment();
             }
             drop(groups);
@@ -184,6 +186,7 @@ impl Maintenance {
     /// One turn: does everything that is due. Goes on after a failure, and returns the first.
     pub(crate) fn run(&self, groups: &GroupCoordinator) -> Result<()> {
         let mut turn = self.turn.lock();
+        let _span = events::maintaining();
         let now = self.clock.monotonic();
         // Whoever asks for an earlier turn from here on is heard.
         self.next_turn.store(u64::MAX, Ordering::Release);
@@ -208,6 +211,8 @@ impl Maintenance {
                 failures.note(&log, log.sync_checkpoint());
                 written.flush_due(&mut failures);
             }
+            #[cfg(feature = "metrics")]
+            publish(groups);
         }
         let by_clock = now.saturating_sub(turn.last_retention) >= self.retention_check_interval;
         if by_clock {
@@ -230,6 +235,15 @@ impl Maintenance {
             chores.iter().filter_map(Weak::upgrade).collect()
         };
         chores.iter().filter_map(|chore| chore.run(now)).min()
+    }
+}
+
+/// Hands the counters to whatever recorder the program has.
+#[cfg(feature = "metrics")]
+fn publish(groups: &GroupCoordinator) {
+    // A broker that is being closed has nothing to tell any more.
+    if let Ok(snapshot) = groups.snapshot() {
+        snapshot.publish(&groups.manager().directory().to_string_lossy());
     }
 }
 

@@ -29,7 +29,7 @@ use self::verify::{VerifyProgress, VerifyReport};
 use crate::error::{Error, Result};
 use crate::group::coordinator::GroupCoordinator;
 use crate::log::config::TopicConfig;
-use crate::metrics::{GroupLag, Metrics, MetricsSnapshot};
+use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::time::Clock;
 use crate::topic::Topic;
 use crate::topic::log_manager::{LogManager, OpenMode, RecoveryReport};
@@ -272,14 +272,7 @@ impl Broker {
     /// writing process has committed.
     pub fn metrics(&self) -> Result<MetricsSnapshot> {
         self.check_open()?;
-        let mut snapshot = self.metrics_registry().snapshot();
-        for group in self.0.groups.groups()? {
-            let Some(description) = self.0.groups.describe(&group)? else { continue };
-            let lags = description.offsets.into_iter();
-            let lags = lags.map(|at| GroupLag::new(&group, at.topic_partition, at.lag));
-            snapshot.group_lags.extend(lags);
-        }
-        Ok(snapshot)
+        self.0.groups.snapshot()
     }
 
     /// Reads every record of every topic and checks everything about it: checksums, codecs, the

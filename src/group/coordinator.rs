@@ -17,6 +17,7 @@ use crate::group::shard::Shard;
 use crate::group::state::{Change, Committed, GroupState, Groups, MemberId, Membership};
 use crate::group::{GroupDescription, GroupOffset, OffsetAndMetadata, check_group_id};
 use crate::log::recovery::RecoveryMode;
+use crate::metrics::{GroupLag, MetricsSnapshot};
 use crate::time::Timestamp;
 use crate::topic::Partition;
 use crate::topic::log_manager::{Found, LogManager, OpenMode};
@@ -296,6 +297,18 @@ impl GroupCoordinator {
             generation: state.generation(),
             offsets: offsets.iter().map(offset).collect(),
         }))
+    }
+
+    /// What the broker has counted, and how far all groups are behind.
+    pub(crate) fn snapshot(&self) -> Result<MetricsSnapshot> {
+        let mut snapshot = self.manager.environment().metrics.snapshot();
+        for group in self.groups()? {
+            let Some(description) = self.describe(&group)? else { continue };
+            let lags = description.offsets.into_iter();
+            let lags = lags.map(|at| GroupLag::new(&group, at.topic_partition, at.lag));
+            snapshot.group_lags.extend(lags);
+        }
+        Ok(snapshot)
     }
 
     fn followed(&self, group: &str) -> Result<Option<&Shard>> {

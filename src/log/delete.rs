@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::events;
 use crate::fs::durably;
 use crate::log::PartitionLog;
 use crate::log::retention::{LogFacts, OldestSegment, RetentionReason, reason_to_delete};
@@ -155,6 +156,7 @@ impl PartitionLog {
         // One that fails does not keep the others: the next open removes what is left.
         let deleted = removed.iter().map(|segment| self.delete_files(segment)).collect::<Vec<_>>();
         self.environment.metrics.segments_deleted.add(removed.len() as u64);
+        events::segments_deleted(&self.topic_partition, removed.len(), self.ends.log_start());
         durably::sync_directory(&*self.environment.fs, &self.directory)?;
         deleted.into_iter().collect()
     }

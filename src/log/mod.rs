@@ -70,6 +70,7 @@ use self::recovery::{PartitionRecovery, Plan};
 use self::segments::Segments;
 use self::sync::CheckpointFile;
 use crate::error::{Error, Result};
+use crate::events;
 use crate::fs::{Access, FileSystem, durably};
 use crate::metrics::Metrics;
 use crate::record::TimestampType;
@@ -401,6 +402,7 @@ impl PartitionLog {
         if error.is_retriable() {
             return error;
         }
+        events::stopped(&self.topic_partition, &error);
         self.failed(self.flush.fail(error))
     }
 
@@ -474,6 +476,7 @@ impl PartitionLog {
         appender.new_names = true;
         self.segments.push(segment);
         self.environment.metrics.segments_rolled.increment();
+        events::segment_rolled(&self.topic_partition, base_offset);
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::events;
 use crate::fs::{File, FileSystem, durably};
 use crate::log::checkpoint::{Checkpoint, CheckpointWriter, encode_file};
 use crate::log::{PartitionLog, unless_full};
@@ -211,6 +212,7 @@ impl PartitionLog {
         let mut target = self.sync_target()?;
         let stopwatch = Stopwatch::start();
         if let Err(error) = self.sync_files(&target) {
+            events::stopped(&self.topic_partition, &error);
             self.note_failed_sync();
             return Err(error);
         }
@@ -219,9 +221,12 @@ impl PartitionLog {
         }
         self.appender.lock().flush_deadline.end_sync();
         let metrics = &self.environment.metrics;
-        metrics.sync_latency.record(stopwatch.elapsed());
+        let elapsed = stopwatch.elapsed();
+        metrics.sync_latency.record(elapsed);
         metrics.syncs.increment();
         metrics.batches_synced.add(target.batches);
+        let end_offset = target.end.base_offset;
+        events::synced(&self.topic_partition, end_offset, target.batches, elapsed);
         for ended in &target.sealed {
             ended.segment().records().release();
             ended.segment().unload_indexes();

@@ -8,13 +8,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first. A module may name itself and what stands before it.
-const LINE: [&str; 15] = [
+const LINE: [&str; 16] = [
     "concurrency",
     "mutants",
     "error",
     "topic_partition",
     "time",
     "metrics",
+    "events",
     "fs",
     "record",
     "segment",

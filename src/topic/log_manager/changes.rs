@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::{LogManager, REGISTRY_LEN_MAX, read_registry};
 use crate::error::{Error, Result};
+use crate::events;
 use crate::fs::{Kind, durably};
 use crate::log::PartitionLog;
 use crate::log::config::TopicConfig;
@@ -87,6 +88,7 @@ impl LogManager {
             .or_insert_with(|| self.topic_handle(name, topic.id, &config));
         handle.set_config(config);
         handle.add_logs(logs);
+        events::topic_created(name, handle.partition_count());
         Ok(())
     }
 
@@ -157,7 +159,9 @@ impl LogManager {
         self.remove_directories(name, 0..topic.config.partitions)?;
         self.replace_registry(registry, |registry| {
             registry.topics.remove(name);
-        })
+        })?;
+        events::topic_deleted(name);
+        Ok(())
     }
 
     fn remove_directories(&self, name: &str, mut numbers: std::ops::Range<u32>) -> Result<()> {
