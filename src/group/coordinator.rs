@@ -279,24 +279,30 @@ impl GroupCoordinator {
     /// What is known of a group; `None` if there is no such group.
     pub(crate) fn describe(&self, group: &str) -> Result<Option<GroupDescription>> {
         let Some(shard) = self.followed(group)? else { return Ok(None) };
-        let groups = shard.groups();
-        let Some(offsets) = groups.offsets(group) else { return Ok(None) };
-        let state = groups.state(group);
-        let offset = |(topic_partition, committed): (&TopicPartition, &Committed)| {
-            let end = self.manager.partition(topic_partition).map_or(0, |p| seen_end(&p));
-            GroupOffset {
-                topic_partition: topic_partition.clone(),
-                committed: committed.into(),
-                commit_timestamp: committed.timestamp,
-                lag: end.saturating_sub(committed.offset),
+        let mut description = {
+            let groups = shard.groups();
+            let Some(offsets) = groups.offsets(group) else { return Ok(None) };
+            let state = groups.state(group);
+            let offset =
+                |(topic_partition, committed): (&TopicPartition, &Committed)| GroupOffset {
+                    topic_partition: topic_partition.clone(),
+                    committed: committed.into(),
+                    commit_timestamp: committed.timestamp,
+                    lag: 0,
+                };
+            GroupDescription {
+                group: group.to_owned(),
+                members: usize::from(matches!(state, GroupState::Stable { .. })),
+                generation: state.generation(),
+                offsets: offsets.iter().map(offset).collect(),
             }
         };
-        Ok(Some(GroupDescription {
-            group: group.to_owned(),
-            members: usize::from(matches!(state, GroupState::Stable { .. })),
-            generation: state.generation(),
-            offsets: offsets.iter().map(offset).collect(),
-        }))
+        // Without the lock: in a broker that is read-only the ends are read from the disk.
+        for at in &mut description.offsets {
+            let end = self.manager.partition(&at.topic_partition).map_or(0, |p| seen_end(&p));
+            at.lag = end.saturating_sub(at.committed.offset);
+        }
+        Ok(Some(description))
     }
 
     /// What the broker has counted, and how far all groups are behind.

@@ -1,6 +1,5 @@
 //! `sapwood dump`: for people in the words of Kafka's `kafka-dump-log`, for programs as JSON.
 
-use std::fmt::Write as _;
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::directory::Directory;
 use crate::exit::{Code, Result, Stop};
-use crate::output::{Look, printable, printable_bytes, write_json};
+use crate::output::{Look, add, printable, printable_bytes, write_json};
 use crate::record_format::text_or_base64;
 use crate::verify::{Damage, count};
 
@@ -328,8 +327,7 @@ fn overrides(config: &TopicConfig) -> String {
     let settings = config.properties().into_iter().zip(defaults);
     let changed = settings.filter(|(is, default)| is != default);
     changed.fold(String::new(), |mut text, ((name, value), _)| {
-        // Writing to a `String` does not fail.
-        let _ = write!(text, " {name}={value}");
+        add(&mut text, format_args!(" {name}={value}"));
         text
     })
 }
@@ -414,20 +412,24 @@ impl Dump {
             record.sequence,
             names.collect::<Vec<_>>().join(",")
         );
-        // Writing to a `String` does not fail.
-        let _ = match record.control {
+        match record.control {
             Some(ControlRecord::EndTransaction { result, coordinator_epoch }) => {
                 let result = result_name(result);
-                write!(text, " endTxnMarker: {result} coordinatorEpoch: {coordinator_epoch}")
+                add(
+                    &mut text,
+                    format_args!(" endTxnMarker: {result} coordinatorEpoch: {coordinator_epoch}"),
+                );
             }
-            Some(ControlRecord::Other(kind)) => write!(text, " controlType: {kind}"),
+            Some(ControlRecord::Other(kind)) => {
+                add(&mut text, format_args!(" controlType: {kind}"));
+            }
             None if self.print_data_log => {
                 let key = record.key.map(|key| format!(" key: {}", printable_bytes(key)));
                 let value = record.value.map(printable_bytes).unwrap_or_default();
-                write!(text, "{} payload: {value}", key.unwrap_or_default())
+                add(&mut text, format_args!("{} payload: {value}", key.unwrap_or_default()));
             }
-            Some(_) | None => Ok(()),
-        };
+            Some(_) | None => {}
+        }
         text
     }
 

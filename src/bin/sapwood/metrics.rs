@@ -1,6 +1,6 @@
 //! `sapwood metrics`.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::io::Write as _;
 
 use clap::Args;
@@ -8,6 +8,7 @@ use sapwood::{Broker, GroupOffset, Partition, Topic};
 
 use crate::directory::Directory;
 use crate::exit::Result;
+use crate::output::add;
 
 /// Print a snapshot of the directory in Prometheus' text form
 ///
@@ -95,18 +96,19 @@ impl Exposition {
 
     /// All of them are gauges: a directory can be put back to an older state.
     fn family(&mut self, name: &str, help: &str) {
-        // Writing to a `String` does not fail, here and below.
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge");
+        add(&mut self.0, format_args!("# HELP {name} {help}\n# TYPE {name} gauge\n"));
     }
 
     fn sample(&mut self, name: &str, labels: &[Label<'_>], value: impl Display) {
         let label =
             |(name, value): &Label<'_>| format!("{name}=\"{}\"", escape(&value.to_string()));
         let labels: Vec<_> = labels.iter().map(label).collect();
-        let _ = match labels.as_slice() {
-            [] => writeln!(self.0, "{name} {value}"),
-            labels => writeln!(self.0, "{name}{{{}}} {value}", labels.join(",")),
-        };
+        match labels.as_slice() {
+            [] => add(&mut self.0, format_args!("{name} {value}\n")),
+            labels => {
+                add(&mut self.0, format_args!("{name}{{{}}} {value}\n", labels.join(",")));
+            }
+        }
     }
 }
 

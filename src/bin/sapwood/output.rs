@@ -1,6 +1,6 @@
 //! What goes to a person or a program: tables, JSON, and text that is safe on a terminal.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::{Arguments, Display, Write as _};
 use std::io::{self, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
@@ -86,12 +86,17 @@ fn printable_json(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() || turns_direction(c) {
-            let _ = write!(safe, "\\u{:04x}", u32::from(c));
+            add(&mut safe, format_args!("\\u{:04x}", u32::from(c)));
         } else {
             safe.push(c);
         }
     }
     safe
+}
+
+/// Adds to a text.
+pub(crate) fn add(text: &mut String, what: Arguments<'_>) {
+    text.write_fmt(what).expect("a `String` takes whatever is written");
 }
 
 /// How many columns there are: what `COLUMNS` says, or the terminal. `None` where nobody looks.
@@ -170,8 +175,7 @@ impl Table {
                 text.push('\n');
             }
             for (name, cell) in self.header.iter().zip(row) {
-                // Writing to a `String` does not fail.
-                let _ = writeln!(text, "{HEADER}{name}{HEADER:#} {cell}");
+                add(&mut text, format_args!("{HEADER}{name}{HEADER:#} {cell}\n"));
             }
         }
         text
@@ -218,7 +222,7 @@ pub(crate) fn printable_bytes(bytes: &[u8]) -> String {
     for chunk in bytes.utf8_chunks() {
         chunk.valid().chars().for_each(|c| push_printable(&mut safe, c));
         for byte in chunk.invalid() {
-            let _ = write!(safe, "\\x{byte:02x}");
+            add(&mut safe, format_args!("\\x{byte:02x}"));
         }
     }
     safe
@@ -230,7 +234,7 @@ fn push_printable(safe: &mut String, c: char) {
         '\r' => safe.push_str("\\r"),
         '\t' => safe.push('\t'),
         c if c.is_ascii_control() => {
-            let _ = write!(safe, "\\x{:02x}", u32::from(c));
+            add(safe, format_args!("\\x{:02x}", u32::from(c)));
         }
         c if c.is_control() || turns_direction(c) => safe.extend(c.escape_unicode()),
         c => safe.push(c),
