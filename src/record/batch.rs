@@ -27,6 +27,14 @@ pub(crate) struct RecordBatch<'a> {
     checksum: u32,
 }
 
+/// How much room a batch takes, in bytes and in offsets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchSpan {
+    pub(crate) size: usize,
+    pub(crate) base_offset: u64,
+    pub(crate) last_offset: u64,
+}
+
 impl<'a> RecordBatch<'a> {
     /// Reads the batch at the start of `bytes`, which may go on behind it.
     ///
@@ -60,6 +68,15 @@ impl<'a> RecordBatch<'a> {
             Some(size @ BATCH_OVERHEAD..=BATCH_BYTES_MAX) => Ok(Some(size)),
             _ => Err(BatchError::corrupt(format!("the batch has length {length}"))),
         }
+    }
+
+    /// What it takes to pass over the batch that begins `bytes`, and no more is looked at: much
+    /// cheaper than [`parse`](Self::parse). `None` if it is not there whole, or cannot be a batch.
+    #[inline]
+    pub(crate) fn span_of(bytes: &[u8]) -> Option<BatchSpan> {
+        let size = Self::size_of(bytes).ok()??;
+        let (base_offset, last_offset) = BatchHeader::offsets(bytes.first_chunk()?)?;
+        (size <= bytes.len()).then_some(BatchSpan { size, base_offset, last_offset })
     }
 
     /// How many bytes it takes to parse what begins here, if that is more than there are; from the

@@ -185,6 +185,19 @@ impl BatchHeader {
         Ok(header)
     }
 
+    /// The first and the last offset. Only what vouches for them is looked at: the magic, and that
+    /// there is an offset for each record. `None` if they cannot be right.
+    #[inline]
+    pub(crate) fn offsets(bytes: &HeaderBytes) -> Option<(u64, u64)> {
+        let base_offset = i64::from_be_bytes(field::<BASE_OFFSET_AT, 8>(bytes));
+        let delta = i32::from_be_bytes(field::<LAST_OFFSET_DELTA_AT, 4>(bytes));
+        let record_count = i32::from_be_bytes(field::<RECORD_COUNT_AT, 4>(bytes));
+        let base_offset = u64::try_from(base_offset).ok()?;
+        let last_offset = base_offset + u64::from(u32::try_from(delta).ok()?);
+        (field::<MAGIC_AT, 1>(bytes) == [MAGIC] && record_count <= delta.saturating_add(1))
+            .then_some((base_offset, last_offset))
+    }
+
     fn check(&self) -> Result<(), BatchError> {
         if self.base_timestamp < Timestamp::NONE.as_millis() {
             let reason = format!("the batch has base timestamp {}", self.base_timestamp);

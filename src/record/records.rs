@@ -164,12 +164,11 @@ impl<'p> Records<'p> {
         }
     }
 
+    /// Splits off a record, and reads how far its timestamp and its offset are from those of the
+    /// batch, and where in it the key begins.
     #[inline(always)]
-    #[allow(
-        clippy::inline_always,
-        reason = "few places read records, and each uses a part of them"
-    )]
-    fn read(&mut self) -> Result<RecordRef<'p>, &'static str> {
+    #[allow(clippy::inline_always, reason = "as for `read`, of which it is the first half")]
+    fn read_deltas(&mut self) -> Result<(&'p [u8], i64, i64, usize), &'static str> {
         let (record, at) = split_record(&mut self.rest)?;
         // The attributes of a record have never been used; Kafka ignores them as well.
         let at = at + 1;
@@ -182,6 +181,16 @@ impl<'p> Records<'p> {
             return Err("its offset is out of order or outside the batch");
         }
         self.offset_delta_min = offset_delta + 1;
+        Ok((record, timestamp_delta, offset_delta, at))
+    }
+
+    #[inline(always)]
+    #[allow(
+        clippy::inline_always,
+        reason = "few places read records, and each uses a part of them"
+    )]
+    fn read(&mut self) -> Result<RecordRef<'p>, &'static str> {
+        let (record, timestamp_delta, offset_delta, at) = self.read_deltas()?;
         let (key, at) = nullable_at(record, at)?;
         let (value, at) = nullable_at(record, at)?;
         let (header_count, at) = varint_at(record, at).ok_or(CUT_SHORT)?;
@@ -210,18 +219,19 @@ impl<'p> Records<'p> {
         Ok((count > 0).then_some((count, next_offset)))
     }
 
-    /// Passes the records before an offset, and checks them.
+    /// Passes the records before an offset, checking how long they are and where they belong.
     pub(crate) fn skip_to(&mut self, offset: u64) -> Result<(), BatchError> {
         while self.left > 0 {
             let before = (self.rest, self.offset_delta_min);
-            match self.read() {
-                Ok(record) if record.offset < offset => self.left -= 1,
-                Ok(_) => {
-                    (self.rest, self.offset_delta_min) = before;
-                    break;
-                }
+            let (_, _, offset_delta, _) = match self.read_deltas() {
+                Ok(read) => read,
                 Err(reason) => return Err(self.fail(reason)),
+            };
+            if self.base_offset + offset_delta.unsigned_abs() >= offset {
+                (self.rest, self.offset_delta_min) = before;
+                break;
             }
+            self.left -= 1;
         }
         Ok(())
     }

@@ -250,45 +250,34 @@ impl Segment {
 
     /// The batch that holds an offset, which must lie in this segment.
     pub(crate) fn locate(&self, offset: u64) -> Result<BatchPosition> {
-        let mut batches = self.batches_from(self.hint_for(offset)?);
-        while let Some((position, batch)) = batches.next()? {
-            if batch.last_offset() >= offset {
-                return Ok(position);
-            }
-        }
-        Ok(batches.position())
+        self.walk_towards(offset)?.go_to(offset)
     }
 
-    /// Where to start walking towards an offset: the best index entry if it proves right.
-    fn hint_for(&self, offset: u64) -> Result<BatchPosition> {
+    /// A walk that comes to the batch that holds an offset: from the best index entry on if that
+    /// proves right.
+    fn walk_towards(&self, offset: u64) -> Result<Batches<'_>> {
         let relative = u32::try_from(offset.saturating_sub(self.base_offset)).unwrap_or(u32::MAX);
         let floor = || self.with_indexes(|indexes| indexes.offsets.floor(relative));
-        let Some(entry) = floor()? else { return Ok(self.start()) };
-        if let Some(position) = self.check_entry(entry) {
-            return Ok(position);
+        let Some(entry) = floor()? else { return Ok(self.batches_from(self.start())) };
+        if let Some(batches) = self.follow_entry(entry) {
+            return Ok(batches);
         }
         let entry = if self.replace_indexes() { floor()? } else { None };
-        Ok(entry.and_then(|entry| self.check_entry(entry)).unwrap_or(self.start()))
+        let batches = entry.and_then(|entry| self.follow_entry(entry));
+        Ok(batches.unwrap_or_else(|| self.batches_from(self.start())))
     }
 
     /// Follows an offset entry. `None` if there is no batch there that ends with its offset.
     pub(crate) fn check_entry(&self, entry: OffsetEntry) -> Option<BatchPosition> {
-        let file_position = u64::from(entry.file_position);
-        let end = self.len();
-        if file_position >= end {
-            return None;
-        }
-        let mut bytes = self.records.stretch(file_position, 0, end).ok()?;
-        if let Some(needed) = RecordBatch::needed(&bytes)
-            && needed <= end - file_position
-        {
-            bytes = self.records.stretch(file_position, needed, end).ok()?;
-        }
-        let batch = RecordBatch::parse(&bytes).ok()?;
-        let expected = self.base_offset.checked_add(u64::from(entry.relative_offset))?;
-        let base_offset = batch.base_offset();
-        (batch.last_offset() == expected && base_offset >= self.base_offset)
-            .then_some(BatchPosition { file_position, base_offset })
+        let (position, _) = self.follow_entry(entry)?.next().ok()??;
+        Some(position)
+    }
+
+    /// A walk from where an offset entry points; of the batch there it has seen no more than that it
+    /// ends with the entry's offset.
+    fn follow_entry(&self, entry: OffsetEntry) -> Option<Batches<'_>> {
+        let last_offset = self.base_offset.checked_add(u64::from(entry.relative_offset))?;
+        Batches::at_entry(self, u64::from(entry.file_position), last_offset)
     }
 
     /// The first batch that may hold a record at or after a timestamp, at or after `from`.
@@ -327,7 +316,7 @@ impl Segment {
     /// The offset of a time entry. `None` if the batch that ends with it has another timestamp.
     pub(crate) fn check_time_entry(&self, entry: TimeEntry) -> Result<Option<u64>> {
         let offset = self.base_offset.saturating_add(u64::from(entry.relative_offset));
-        let mut batches = self.batches_from(self.hint_for(offset)?);
+        let mut batches = self.walk_towards(offset)?;
         while let Some((_, batch)) = batches.next()? {
             if batch.last_offset() >= offset {
                 let right =

@@ -21,9 +21,44 @@ impl<'a> Batches<'a> {
         Self { segment, end: segment.len(), position, chunk: None, chunk_start: 0 }
     }
 
-    /// Where the next batch lies, or will lie.
-    pub(crate) fn position(&self) -> BatchPosition {
-        self.position
+    /// A walk from where an index says that a batch ends with an offset. `None` if none does.
+    pub(super) fn at_entry(
+        segment: &'a Segment,
+        file_position: u64,
+        last_offset: u64,
+    ) -> Option<Self> {
+        let mut batches = Self::new(segment, BatchPosition { file_position, base_offset: 0 });
+        if file_position >= batches.end {
+            return None;
+        }
+        batches.load_batch(file_position).ok()?;
+        let span = RecordBatch::span_of(batches.loaded(file_position))?;
+        batches.position.base_offset = span.base_offset;
+        (span.last_offset == last_offset && span.base_offset >= segment.base_offset)
+            .then_some(batches)
+    }
+
+    /// Goes to the batch that holds an offset, or to the end.
+    pub(super) fn go_to(&mut self, offset: u64) -> Result<BatchPosition> {
+        loop {
+            let at = self.position;
+            let span = RecordBatch::span_of(self.loaded(at.file_position));
+            match span.filter(|span| span.base_offset == at.base_offset) {
+                Some(span) if span.last_offset >= offset => return Ok(at),
+                Some(span) => {
+                    self.position = BatchPosition {
+                        file_position: at.file_position + span.size as u64,
+                        base_offset: span.last_offset + 1,
+                    };
+                }
+                // It is not loaded, or damaged.
+                None => match self.next()? {
+                    Some((at, batch)) if batch.last_offset() >= offset => return Ok(at),
+                    Some(_) => {}
+                    None => return Ok(at),
+                },
+            }
+        }
     }
 
     /// The next batch and where it lies.
@@ -33,13 +68,8 @@ impl<'a> Batches<'a> {
         if at.file_position >= self.end {
             return Ok(None);
         }
-        self.load(at.file_position, 0)?;
-        // Twice at most: the header may lie across the end of what is loaded, then the batch.
-        while let Some(needed) = RecordBatch::needed(self.loaded(at.file_position)) {
-            self.load(at.file_position, needed)?;
-            if (self.loaded(at.file_position).len() as u64) < needed {
-                break;
-            }
+        if RecordBatch::needed(self.loaded(at.file_position)).is_some() {
+            self.load_batch(at.file_position)?;
         }
         let segment = self.segment;
         let batch =
@@ -56,6 +86,19 @@ impl<'a> Batches<'a> {
     /// The loaded bytes from a file position on.
     fn loaded(&self, file_position: u64) -> &[u8] {
         loaded(self.chunk.as_ref(), self.chunk_start, file_position)
+    }
+
+    /// Loads the batch at a position, or what there is of it.
+    fn load_batch(&mut self, file_position: u64) -> Result<()> {
+        self.load(file_position, 0)?;
+        // Twice at most: the header may lie across the end of what is loaded, then the batch.
+        while let Some(needed) = RecordBatch::needed(self.loaded(file_position)) {
+            self.load(file_position, needed)?;
+            if (self.loaded(file_position).len() as u64) < needed {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Sees to it that some bytes are loaded at a position, at least `needed` if there are as many.
