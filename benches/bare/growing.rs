@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// As much as the crate puts there at a time: little where little is written.
 const STEP_MIN: usize = 64 << 10;
-const STEP_MAX: usize = 1 << 20;
+const STEP_MAX: usize = 256 << 10;
 
 pub struct Growing {
     path: PathBuf,

@@ -23,9 +23,13 @@ use crate::fs::{File, TailWindow, TailWrites};
 use crate::time::Timestamp;
 
 /// Space is made ready in steps of this many bytes, fewer while the segment is small: an idle
-/// partition should not cost a megabyte.
-const ZERO_STEP_MAX: u64 = 1 << 20;
+/// partition should not cost much. Larger steps are cheaper by 1 in 100 at most, and whoever is to
+/// append meanwhile waits for the whole of one.
+const ZERO_STEP_MAX: u64 = 256 << 10;
 const ZERO_STEP_MIN: u64 = 64 << 10;
+
+/// Files end at a multiple of this while they grow.
+const PAGE_LEN: u64 = 4096;
 
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
@@ -197,7 +201,7 @@ impl SegmentWriter {
         }
         let step = self.position.clamp(ZERO_STEP_MIN, ZERO_STEP_MAX);
         // `len_max` may lie below `end`: settings can have changed since the segment was begun.
-        let target = (end + step).next_multiple_of(4096).min(self.limits.len_max).max(end);
+        let target = ((end + step) / PAGE_LEN * PAGE_LEN).min(self.limits.len_max).max(end);
         while self.zeroed_end < target {
             let len = usize::try_from(target - self.zeroed_end).unwrap_or(ZEROS.len());
             let zeros = ZEROS.get(..len).unwrap_or(&ZEROS);
