@@ -11,6 +11,7 @@ pub mod group_commit;
 pub mod growing;
 pub mod hand_over;
 pub mod log;
+pub mod sparse_index;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;

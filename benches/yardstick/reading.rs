@@ -7,6 +7,7 @@ use std::time::Duration;
 use sapwood::{Broker, Record, TopicPartition};
 
 use crate::bare;
+use crate::bare::sparse_index::SparseIndex;
 use crate::measure::{Pairs, Report, Target};
 use crate::producing::{VALUE, topic, written};
 use crate::timing::{rate, scratch};
@@ -62,7 +63,8 @@ pub fn catch_up(report: &mut Report) {
     report.row("R5", pairs.ratio(), Target::Least(0.6), &detail);
 }
 
-/// R6: one record at a random offset. The bare machine knows where each batch begins.
+/// R6: one record at a random offset. The bare machine knows where each batch begins; or it looks for
+/// it, as the format has it.
 pub fn random(report: &mut Report) {
     const RECORDS: u64 = 1_000_000;
     const PER_BATCH: u64 = 10;
@@ -72,7 +74,9 @@ pub fn random(report: &mut Report) {
     fill(&broker, RECORDS, PER_BATCH as usize);
     let size = usize::try_from(broker.topic("log").unwrap().size()).unwrap();
     let file = map(directory.path());
+    let bytes = &file[..size];
     let batch_bytes = size / (RECORDS / PER_BATCH) as usize;
+    let index = SparseIndex::of(bytes);
     let of = TopicPartition::new("log", 0);
     let mut consumer = broker.consumer().max_poll_records(1).assign([of.clone()]).unwrap();
     let offsets = |seed: u64| {
@@ -82,29 +86,30 @@ pub fn random(report: &mut Report) {
             (state >> 33) % RECORDS
         })
     };
-    let pairs = Pairs::of(
-        9,
-        || {
-            rate(READS, || {
-                for offset in offsets(7) {
-                    let at = (offset / PER_BATCH) as usize * batch_bytes;
-                    let value = bare::read_one(&file[at..], (offset % PER_BATCH) as u32);
-                    assert_eq!(value.len(), VALUE.len());
-                }
-            })
-        },
-        || {
-            rate(READS, || {
-                for offset in offsets(7) {
-                    consumer.seek(&of, offset).unwrap();
-                    let records = consumer.poll(Duration::ZERO).unwrap();
-                    let record = records.iter().next().unwrap();
-                    assert_eq!(record.offset(), offset);
-                    assert_eq!(record.value().unwrap().len(), VALUE.len());
-                }
-            })
-        },
-    );
+    let bare = |find: &dyn Fn(u64) -> (usize, u32)| {
+        rate(READS, || {
+            for offset in offsets(7) {
+                let (at, number) = find(offset);
+                assert_eq!(bare::read_one(&bytes[at..], number).len(), VALUE.len());
+            }
+        })
+    };
+    let mut ours = || {
+        rate(READS, || {
+            for offset in offsets(7) {
+                consumer.seek(&of, offset).unwrap();
+                let records = consumer.poll(Duration::ZERO).unwrap();
+                let record = records.iter().next().unwrap();
+                assert_eq!(record.offset(), offset);
+                assert_eq!(record.value().unwrap().len(), VALUE.len());
+            }
+        })
+    };
+    let known = |offset| ((offset / PER_BATCH) as usize * batch_bytes, (offset % PER_BATCH) as u32);
+    let pairs = Pairs::of(9, || bare(&known), &mut ours);
     let detail = format!("one record at a random offset, batches of 10: {}", pairs.millions());
     report.row("R6", pairs.ratio(), Target::Least(0.8), &detail);
+    let pairs = Pairs::of(9, || bare(&|offset| index.find(bytes, offset)), &mut ours);
+    let detail = format!("the same, found through a sparse index: {}", pairs.millions());
+    report.row("R6-index", pairs.ratio(), Target::Least(0.8), &detail);
 }
