@@ -10,11 +10,13 @@ use serde::Serialize;
 use crate::directory::Directory;
 use crate::exit::Result;
 use crate::output::{self, Table, bytes_text, say};
+use crate::priority::yield_to_others;
 
 /// Make a copy of the directory, also while it is in use
 ///
 /// The copy opens as if it had been closed in order, with all records that were safe at this moment, the
-/// topics with their settings, and what groups have committed. On the same file system, segments that
+/// topics with their settings, and what groups have committed. The process that has the directory open
+/// goes first on the processors. On the same file system, segments that
 /// have ended are hard links and take no space; keep backups on another disk all the same, for one that
 /// loses a file loses it for both.
 ///
@@ -36,6 +38,7 @@ pub(crate) struct Backup {
 
 impl Backup {
     pub(crate) fn run(&self, directory: &Directory) -> Result {
+        yield_to_others();
         let report = directory.read()?.backup(&self.to)?;
         if self.json { output::json(&ReportView::of(&report)) } else { print(&report) }
     }

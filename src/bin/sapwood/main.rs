@@ -22,6 +22,7 @@ mod groups;
 mod metrics;
 mod output;
 mod perf;
+mod priority;
 mod produce;
 mod record_format;
 mod salvage;

@@ -17,14 +17,15 @@ use serde::{Serialize, Serializer};
 use crate::directory::Directory;
 use crate::exit::{Code, Result, Stop};
 use crate::output::{self, Table, bytes_text, say, tell, warn};
+use crate::priority::yield_to_others;
 use crate::signals::Interrupt;
 
 /// Read everything and say what is damaged
 ///
 /// Reads every record of every topic, on all cores, and checks checksums, codecs, the records
 /// themselves, and that nothing is missing between them. Goes on behind damage. A directory that cannot
-/// be opened is checked file by file. Works beside a process that has the directory open, and changes
-/// nothing.
+/// be opened is checked file by file. Works beside a process that has the directory open, which goes first
+/// on the processors, and changes nothing.
 ///
 /// Ends with exit code 0 if everything is intact and 5 if anything is damaged.
 #[derive(Args)]
@@ -46,6 +47,7 @@ pub(crate) struct Verify {
 impl Verify {
     pub(crate) fn run(&self, directory: &Directory) -> Result {
         let interrupt = Interrupt::install()?;
+        yield_to_others();
         let report = match Broker::open_read_only(directory.path()?) {
             Ok(broker) => self.verify(&broker, &interrupt)?,
             Err(Error::Corrupt(damage)) => {
