@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Space;
+use super::growing::Growing;
 use crate::timing::fixed_rate::Load;
 
 /// When a send was due; `None` ends it.
@@ -59,6 +60,20 @@ pub fn hand_over(load: Load) -> Vec<Duration> {
     thread::scope(|scope| {
         let receiver = scope.spawn(|| queue.drain());
         load.offer(|due| queue.push(Some(due)));
+        queue.push(None);
+        receiver.join().unwrap()
+    })
+}
+
+/// The same with a batch stored into a file that grows before each push.
+pub fn stored_hand_over(load: Load, file: &mut Growing, batch: &[u8]) -> Vec<Duration> {
+    let queue = Queue::default();
+    thread::scope(|scope| {
+        let receiver = scope.spawn(|| queue.drain());
+        load.offer(|due| {
+            file.append(batch);
+            queue.push(Some(due));
+        });
         queue.push(None);
         receiver.join().unwrap()
     })
