@@ -133,11 +133,22 @@ impl Table {
         Ok(())
     }
 
-    /// Where the columns do not fit beside each other, each cell gets a line.
+    /// Where the columns do not fit beside each other, empty ones are left out; and if that does not
+    /// help, each cell gets a line.
     fn render(&self, width: Option<usize>) -> String {
-        let widths: Vec<usize> = (0..self.header.len()).map(|column| self.width(column)).collect();
-        let total = widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1);
-        if width.is_some_and(|width| total > width) { self.blocks() } else { self.columns(&widths) }
+        let all: Vec<usize> = (0..self.header.len()).collect();
+        let filled =
+            all.iter().copied().filter(|column| self.column(*column).any(|c| !c.is_empty()));
+        let fits = |columns: &[usize]| width.is_none_or(|width| self.total_width(columns) <= width);
+        [all.clone(), filled.collect()]
+            .iter()
+            .find(|columns| fits(columns))
+            .map_or_else(|| self.blocks(), |columns| self.columns(columns))
+    }
+
+    fn total_width(&self, columns: &[usize]) -> usize {
+        let widths: usize = columns.iter().map(|column| self.width(*column)).sum();
+        widths + GAP.len() * columns.len().saturating_sub(1)
     }
 
     fn column(&self, column: usize) -> impl Iterator<Item = &str> {
@@ -149,15 +160,16 @@ impl Table {
         header.chain(self.column(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     }
 
-    fn columns(&self, widths: &[usize]) -> String {
-        let numeric: Vec<bool> =
-            (0..widths.len()).map(|column| self.column(column).all(is_numeric)).collect();
+    fn columns(&self, columns: &[usize]) -> String {
+        let shape =
+            |column: &usize| (*column, self.width(*column), self.column(*column).all(is_numeric));
+        let shapes: Vec<_> = columns.iter().map(shape).collect();
         let line = |cells: &[&str]| {
-            let pad = |((cell, width), numeric): ((&&str, &usize), &bool)| match numeric {
-                true => format!("{cell:>width$}"),
-                false => format!("{cell:<width$}"),
+            let pad = |(column, width, numeric): &(usize, usize, bool)| {
+                let cell = cells.get(*column).copied().unwrap_or_default();
+                if *numeric { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
             };
-            let cells: Vec<_> = cells.iter().zip(widths).zip(&numeric).map(pad).collect();
+            let cells: Vec<_> = shapes.iter().map(pad).collect();
             cells.join(GAP).trim_end().to_owned()
         };
         let mut text = format!("{HEADER}{}{HEADER:#}\n", line(&self.header));
@@ -174,7 +186,8 @@ impl Table {
             if number > 0 {
                 text.push('\n');
             }
-            for (name, cell) in self.header.iter().zip(row) {
+            let cells = self.header.iter().zip(row).filter(|(_, cell)| !cell.is_empty());
+            for (name, cell) in cells {
                 add(&mut text, format_args!("{HEADER}{name}{HEADER:#} {cell}\n"));
             }
         }
@@ -264,6 +277,15 @@ mod tests {
     fn numbers_stand_to_the_right_and_lines_end_without_blanks() {
         let text = plain(&table().render(None));
         assert_eq!(text, "TOPIC   RECORDS\norders       12\na             -\n");
+    }
+
+    #[test]
+    fn where_columns_do_not_fit_empty_ones_go_first() {
+        let mut table = Table::new(["TOPIC", "RECORDS", "NOTE"]);
+        table.row(["orders".to_owned(), "12".to_owned(), String::new()]);
+        assert_eq!(plain(&table.render(Some(19))), "TOPIC   RECORDS\norders       12\n");
+        assert_eq!(plain(&table.render(Some(21))), "TOPIC   RECORDS  NOTE\norders       12\n");
+        assert_eq!(plain(&table.render(Some(14))), "TOPIC orders\nRECORDS 12\n");
     }
 
     #[test]
