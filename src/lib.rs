@@ -194,6 +194,10 @@ pub use dump::{CheckpointDump, DirectoryDump, PartitionDump, TopicDump};
 pub use error::{Corruption, Error, Result, TrySendError};
 #[cfg(any(test, feature = "sim"))]
 pub use fs::sim::{DiskCall, DiskCallKind, PowerLoss, SimulatedDisk, Verdict};
+pub use group::assignor::range::RangeAssignor;
+pub use group::assignor::round_robin::RoundRobinAssignor;
+pub use group::assignor::sticky::CooperativeStickyAssignor;
+pub use group::assignor::{Assignor, GroupSubscription, MemberSubscription};
 pub use group::{GroupDescription, GroupOffset, OffsetAndMetadata};
 pub use log::config::{Durability, TopicConfig, WhenFull};
 pub use log::recovery::{CutTail, PartitionRecovery, RecoveryMode};

@@ -18,6 +18,7 @@
 //! A group has one member at a time so far; dividing partitions among several needs another state
 //! between the two, and changes nothing of what is stored.
 
+pub(crate) mod assignor;
 pub(crate) mod coordinator;
 pub(crate) mod offset_records;
 pub(crate) mod offset_store;
