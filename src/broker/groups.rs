@@ -32,7 +32,7 @@ impl Broker {
     /// consumer.poll(Duration::ZERO)?;
     /// consumer.commit()?;
     /// let billing = broker.describe_group("billing")?.expect("it has committed");
-    /// assert_eq!((billing.members, billing.offsets[0].lag), (1, 1));
+    /// assert_eq!((billing.members.len(), billing.offsets[0].lag), (1, 1));
     /// # Ok::<(), sapwood::Error>(())
     /// ```
     ///
@@ -82,5 +82,18 @@ impl Broker {
     pub fn delete_group(&self, group: &str) -> Result<()> {
         self.check_open()?;
         self.groups().delete_group(group)
+    }
+
+    /// Removes a member of a group by its [`instance_id`](crate::ConsumerBuilder::instance_id), so that the
+    /// others have its partitions without waiting for it to come back. If its consumer is there still, it is
+    /// told [`Error::FencedInstanceId`](crate::Error::FencedInstanceId). Kafka:
+    /// `removeMembersFromConsumerGroup`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownMember`](crate::Error::UnknownMember), [`Error::Closed`](crate::Error::Closed).
+    pub fn remove_group_member(&self, group: &str, instance_id: &str) -> Result<()> {
+        self.check_open()?;
+        self.groups().remove_instance(group, instance_id)
     }
 }

@@ -14,7 +14,9 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// [`Error::FencedGeneration`] if the group has gone on without this consumer;
+    /// [`Error::FencedGeneration`] if the group has gone on without this consumer, because it did not poll
+    /// for too long: the next poll joins again, and what was read and not committed comes again, here or
+    /// elsewhere; [`Error::FencedInstanceId`] if another consumer has taken its place for good;
     /// [`Error::GroupOccupied`] if partitions were assigned by hand and a consumer is subscribed
     /// under the group's name; [`Error::InvalidGroup`] without a group; [`Error::ReadOnly`];
     /// [`Error::StorageFull`]: then nothing was committed, and it can be tried again;
@@ -48,7 +50,8 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// As [`commit`](Self::commit); [`Error::OffsetOutOfRange`] for an offset beyond the log end
+    /// As [`commit`](Self::commit); [`Error::NotAssigned`] for a partition that a member of a group does
+    /// not have, or not any more; [`Error::OffsetOutOfRange`] for an offset beyond the log end
     /// offset; [`Error::UnknownTopic`], [`Error::UnknownPartition`]; [`Error::InvalidRecord`] for
     /// metadata of more than 4096 bytes. Then none of them is committed.
     pub fn commit_offsets(
@@ -59,7 +62,10 @@ impl Consumer {
         self.commit_these(&offsets)
     }
 
-    fn commit_these(&mut self, offsets: &[(TopicPartition, OffsetAndMetadata)]) -> Result<()> {
+    pub(super) fn commit_these(
+        &mut self,
+        offsets: &[(TopicPartition, OffsetAndMetadata)],
+    ) -> Result<()> {
         self.broker.check_open()?;
         let Some(member) = &self.member else {
             let reason = "a consumer commits under the name of a group, and has none";

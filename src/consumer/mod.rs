@@ -2,15 +2,17 @@
 //!
 //! [`Consumer`] ties together the partitions and positions ([`subscription`]), the reading
 //! ([`fetcher`]) and the group ([`membership`]); what it can be asked about these stands in
-//! [`positions`] and [`commits`]. It works on the caller's thread alone; while it waits in `poll` it
-//! leaves a wakeup with each of its partitions.
+//! [`positions`] and [`commits`], and what it does when its group changes in [`rebalance`]. It works on
+//! the caller's thread alone; while it waits in `poll` it leaves a wakeup with each of its partitions.
 
 mod buffered;
 mod commits;
 pub(crate) mod config;
 mod fetcher;
+pub(crate) mod listener;
 mod membership;
 mod positions;
+mod rebalance;
 pub(crate) mod records;
 mod subscription;
 #[cfg(test)]
@@ -21,8 +23,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use self::config::{ConsumerBuilder, ConsumerConfig};
+use self::config::ConsumerBuilder;
 use self::fetcher::Fetcher;
+use self::listener::ListenerSlot;
 use self::membership::GroupMember;
 use self::records::ConsumerRecords;
 use self::subscription::{StartPolicy, Subscription};
@@ -50,14 +53,15 @@ impl Broker {
 impl ConsumerBuilder {
     /// Makes a consumer of all partitions of some topics, those included that they get later.
     ///
-    /// With a group it joins the group, which must have no other consumer, and begins where the
-    /// group has left off. Does not block, except that the first group of a broker ever creates
-    /// the internal topic `__consumer_offsets`, durably.
+    /// With a group it joins the group: its members divide the partitions, and each begins where the
+    /// group has left off. What it gets at once is what nobody has; what others have to give back for it
+    /// comes with its next polls, after theirs. Does not block, except that the first group of a broker
+    /// ever creates the internal topic `__consumer_offsets`, durably.
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownTopic`]; [`Error::GroupOccupied`] if the group has a consumer;
-    /// [`Error::InvalidGroup`] and [`Error::InvalidConfig`] for settings that make no sense, also
+    /// [`Error::UnknownTopic`]; [`Error::GroupMaxSizeReached`]; [`Error::InconsistentAssignor`] if the
+    /// group divides its partitions by another one; [`Error::InvalidGroup`] and [`Error::InvalidConfig`] for settings that make no sense, also
     /// when no topic is named; [`Error::Closed`].
     pub fn subscribe<T: AsRef<str>>(self, topics: impl IntoIterator<Item = T>) -> Result<Consumer> {
         self.validate()?;
@@ -65,7 +69,7 @@ impl ConsumerBuilder {
             topics.into_iter().map(|topic| topic.as_ref().to_owned()).collect();
         names.sort();
         names.dedup();
-        Consumer::subscribe(self.broker, &self.config, names)
+        Consumer::subscribe(self, &names)
     }
 
     /// Makes a consumer of just these partitions.
@@ -83,7 +87,7 @@ impl ConsumerBuilder {
         let mut partitions: Vec<TopicPartition> = partitions.into_iter().collect();
         partitions.sort();
         partitions.dedup();
-        Consumer::assign(self.broker, &self.config, &partitions)
+        Consumer::assign(self, &partitions)
     }
 }
 
@@ -131,6 +135,7 @@ pub struct Consumer {
     /// When to look next for what the writing process has done to topics, on the same clock.
     follow_topics_at: Duration,
     interrupt: Arc<Interrupt>,
+    listener: ListenerSlot,
 }
 
 /// What wakes a consumer that waits.
@@ -171,7 +176,8 @@ impl WakeupHandle {
 }
 
 impl Consumer {
-    fn subscribe(broker: Broker, config: &ConsumerConfig, topics: Vec<String>) -> Result<Self> {
+    fn subscribe(builder: ConsumerBuilder, topics: &[String]) -> Result<Self> {
+        let broker = &builder.broker;
         broker.check_open()?;
         if topics.is_empty() {
             return Err(Error::InvalidConfig {
@@ -181,35 +187,42 @@ impl Consumer {
             });
         }
         broker.manager().follow_topics()?;
-        let subscription = Subscription::to_topics(broker.manager(), topics)?;
-        let member = config.group.as_deref().map(|group| GroupMember::join(&broker, group));
-        Self::new(broker, config, subscription, member.transpose()?)
+        let Some(group) = builder.config.group.clone() else {
+            let subscription = Subscription::to_topics(broker.manager(), topics)?;
+            return Self::new(builder, subscription, Interrupt::default(), None);
+        };
+        for topic in topics {
+            broker.manager().topic(topic)?;
+        }
+        let interrupt = Interrupt::default();
+        let joining = builder.config.joining(topics);
+        let member = GroupMember::join(broker, &group, joining, &interrupt.wakeup)?;
+        Self::new(builder, Subscription::in_group(topics), interrupt, Some(member))
     }
 
-    fn assign(
-        broker: Broker,
-        config: &ConsumerConfig,
-        partitions: &[TopicPartition],
-    ) -> Result<Self> {
+    fn assign(builder: ConsumerBuilder, partitions: &[TopicPartition]) -> Result<Self> {
+        let broker = &builder.broker;
         broker.check_open()?;
         broker.manager().follow_topics()?;
         let subscription = Subscription::to_partitions(broker.manager(), partitions)?;
-        let member = config.group.as_deref().map(|group| GroupMember::standalone(&broker, group));
-        Self::new(broker, config, subscription, member)
+        let group = builder.config.group.as_deref();
+        let member = group.map(|group| GroupMember::standalone(broker, group));
+        Self::new(builder, subscription, Interrupt::default(), member)
     }
 
     fn new(
-        broker: Broker,
-        config: &ConsumerConfig,
+        builder: ConsumerBuilder,
         subscription: Subscription,
+        interrupt: Interrupt,
         member: Option<GroupMember>,
     ) -> Result<Self> {
+        let ConsumerBuilder { broker, config, listener } = builder;
         let start = StartPolicy {
             broker: broker.clone(),
             group: config.group.clone(),
             reset: config.auto_offset_reset,
         };
-        let fetcher = Fetcher::new(start, config);
+        let fetcher = Fetcher::new(start, &config);
         let can_commit = member.is_some() && !fetcher.follows();
         let auto_commit = config.auto_commit.filter(|_| can_commit);
         let now = broker.clock().monotonic();
@@ -221,10 +234,19 @@ impl Consumer {
             subscription,
             fetcher,
             auto_commit,
-            interrupt: Arc::default(),
+            interrupt: Arc::new(interrupt),
+            listener: ListenerSlot::new(listener),
         };
         consumer.begin()?;
+        if consumer.is_in_group() {
+            consumer.rebalance()?;
+        }
         Ok(consumer)
+    }
+
+    /// Whether a group says what it reads.
+    fn is_in_group(&self) -> bool {
+        self.member.as_ref().is_some_and(GroupMember::has_joined)
     }
 
     /// Settles where to begin, so that `latest` means now. Where nothing is committed and the
@@ -251,6 +273,12 @@ impl Consumer {
     /// With [`auto_commit`](ConsumerBuilder::auto_commit) it first commits, when that is due, what
     /// earlier polls have returned.
     ///
+    /// A member of a group is alive as long as it polls, and does in a poll what its group asks of it: it
+    /// gives partitions back, after an automatic commit of what was returned of them, and takes others up
+    /// where the group is in them. Nothing of a partition is returned once it was given back. One that has
+    /// not polled for [`max_poll_interval`](ConsumerBuilder::max_poll_interval) may find that it has lost
+    /// all it had; it joins again then.
+    ///
     /// # Errors
     ///
     /// Positions are as before, and records of other partitions are not lost: an error of one
@@ -263,17 +291,28 @@ impl Consumer {
     ///   with [`AutoOffsetReset::Error`](crate::AutoOffsetReset::Error) only.
     /// - [`Error::UnknownTopic`]: a topic was deleted. Told once; its partitions are not assigned
     ///   any more. A subscribed topic of the same name is read from its start when it is created.
-    /// - [`Error::FencedGeneration`] and others from an automatic commit: see
-    ///   [`commit`](Self::commit). It is tried again when it is next due.
+    /// - [`Error::StorageFull`] and others from an automatic commit: see
+    ///   [`commit`](Self::commit). It is tried again when it is next due, except for partitions that
+    ///   were given back: their next owner begins at the last commit that was made.
+    /// - What a [`RebalanceListener`](crate::RebalanceListener) has returned; [`Error::InvalidState`] in one.
+    /// - [`Error::FencedInstanceId`]: another consumer has this one's instance id. It will not get
+    ///   anything any more.
+    /// - [`Error::GroupMaxSizeReached`], [`Error::InconsistentAssignor`]: it had lost its place in the
+    ///   group, and cannot have it back at the moment. The next poll tries again.
     /// - [`Error::Closed`]: the broker was closed, possibly while this waited.
     pub fn poll(&mut self, timeout: Duration) -> Result<ConsumerRecords> {
         let mut deadline = None;
         loop {
             self.broker.check_open()?;
             let interrupted = self.interrupt.requested.swap(false, Ordering::AcqRel);
+            self.follow_topics_if_due()?;
+            if self.is_in_group() {
+                self.rebalance_if_due()?;
+            } else {
+                self.discover()?;
+            }
             self.commit_if_due()?;
-            self.discover()?;
-            let records = self.fetcher.fetch(&mut self.subscription)?;
+            let records = self.fetch()?;
             if !records.is_empty() || interrupted || timeout.is_zero() {
                 return Ok(records);
             }
@@ -284,6 +323,16 @@ impl Consumer {
             }
             self.wait(deadline);
         }
+    }
+
+    fn fetch(&mut self) -> Result<ConsumerRecords> {
+        let fetched = self.fetcher.fetch(&mut self.subscription);
+        if let Err(Error::UnknownTopic { topic }) = &fetched
+            && self.is_in_group()
+        {
+            self.lose_topic(topic)?;
+        }
+        fetched
     }
 
     /// Waits until a partition has something new, the consumer is woken, or it is time to look.
@@ -298,6 +347,9 @@ impl Consumer {
         if let Some(due_in) = self.commit_due_in() {
             // With a manual clock, that time may never come: look again after a while.
             wait = wait.min(due_in.max(Duration::from_millis(1)));
+        }
+        if let Some(member) = &self.member {
+            member.begin_wait();
         }
         wakeup.wait(deadline.capped(wait));
     }
@@ -318,7 +370,6 @@ impl Consumer {
 
     /// Takes up the partitions that subscribed topics have got since.
     fn discover(&mut self) -> Result<()> {
-        self.follow_topics_if_due()?;
         let first_new = self.subscription.discover(self.broker.manager());
         for assigned in self.subscription.assigned.iter_mut().skip(first_new) {
             // All that is in them came after the subscription, so `latest` begins at their start
@@ -347,17 +398,15 @@ impl Consumer {
         WakeupHandle(Arc::clone(&self.interrupt))
     }
 
-    /// Commits what polls have returned, if [`auto_commit`](ConsumerBuilder::auto_commit) is on, and
-    /// leaves the group. (Dropping the consumer leaves it without committing.)
+    /// Commits what polls have returned, if [`auto_commit`](ConsumerBuilder::auto_commit) is on, tells the
+    /// rebalance listener that its partitions go, and leaves the group. (Dropping the consumer leaves it
+    /// without doing either.)
     ///
     /// # Errors
     ///
-    /// As [`commit`](Self::commit). The group is left all the same.
+    /// As [`commit`](Self::commit), and what the listener returns. The group is left all the same.
     pub fn close(mut self) -> Result<()> {
-        if self.auto_commit.is_none() || self.subscription.uncommitted().is_empty() {
-            return Ok(());
-        }
-        self.commit()
+        self.give_everything_back()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a consumer reads: its topics, their partitions, and its position in each.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::broker::Broker;
@@ -47,7 +48,7 @@ impl ReadAhead {
 }
 
 impl Assigned {
-    fn new(partition: Partition) -> Self {
+    pub(crate) fn new(partition: Partition) -> Self {
         Self {
             partition,
             position: None,
@@ -105,11 +106,11 @@ pub(crate) struct Subscription {
 
 impl Subscription {
     /// All partitions of these topics, now and later.
-    pub(crate) fn to_topics(manager: &LogManager, names: Vec<String>) -> Result<Self> {
+    pub(crate) fn to_topics(manager: &LogManager, names: &[String]) -> Result<Self> {
         let mut subscription = Self::default();
         for name in names {
-            let topic = Some(manager.topic(&name)?);
-            subscription.topics.push(SubscribedTopic { name, topic, partitions: 0 });
+            let topic = Some(manager.topic(name)?);
+            subscription.topics.push(SubscribedTopic { name: name.clone(), topic, partitions: 0 });
         }
         subscription.discover(manager);
         Ok(subscription)
@@ -144,6 +145,37 @@ impl Subscription {
             }
         }
         first_new
+    }
+
+    /// A member's subscription: which partitions it reads its group says.
+    pub(crate) fn in_group(names: &[String]) -> Self {
+        let mut subscription = Self::default();
+        subscription.rename(names.iter().map(String::as_str));
+        subscription
+    }
+
+    /// What a member subscribes to from now on.
+    pub(crate) fn rename<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        let subscribed =
+            |name: &str| SubscribedTopic { name: name.to_owned(), topic: None, partitions: 0 };
+        self.topics = names.map(subscribed).collect();
+    }
+
+    /// Assigns a partition.
+    pub(crate) fn add(&mut self, partition: Partition) -> &mut Assigned {
+        self.assigned.push(Assigned::new(partition));
+        self.assigned.last_mut().expect("it was just added")
+    }
+
+    /// Lets go of partitions, with what was read of them and not handed out.
+    pub(crate) fn remove(&mut self, partitions: &[TopicPartition]) {
+        let removed: BTreeSet<_> = partitions.iter().collect();
+        let is_removed = |assigned: &Assigned| removed.contains(assigned.topic_partition());
+        let first = self.next.min(self.assigned.len());
+        // The turn stays with the partition whose turn it was.
+        let before = self.assigned.iter().take(first).filter(|of| is_removed(of)).count();
+        self.next = first - before;
+        self.assigned.retain(|assigned| !is_removed(assigned));
     }
 
     /// Lets go of a partition whose log is closed although the broker is not, and says so: its
@@ -183,6 +215,31 @@ impl Subscription {
             Some((assigned.topic_partition().clone(), offset))
         };
         self.assigned.iter().filter_map(of).collect()
+    }
+
+    /// What has been read since the last commit of these partitions, as far as they can be committed to:
+    /// a topic may be deleted.
+    pub(crate) fn uncommitted_of(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Vec<(TopicPartition, OffsetAndMetadata)> {
+        let there = self.these(partitions).filter(|assigned| !assigned.partition.log().is_closed());
+        let of = |assigned: &Assigned| {
+            let offset = OffsetAndMetadata::new(assigned.uncommitted()?);
+            Some((assigned.topic_partition().clone(), offset))
+        };
+        there.filter_map(of).collect()
+    }
+
+    /// One of these partitions whose log is closed.
+    pub(crate) fn deleted_of(&self, partitions: &[TopicPartition]) -> Option<&TopicPartition> {
+        let deleted = self.these(partitions).find(|assigned| assigned.partition.log().is_closed());
+        deleted.map(Assigned::topic_partition)
+    }
+
+    fn these(&self, partitions: &[TopicPartition]) -> impl Iterator<Item = &Assigned> {
+        let meant: BTreeSet<TopicPartition> = partitions.iter().cloned().collect();
+        self.assigned.iter().filter(move |assigned| meant.contains(assigned.topic_partition()))
     }
 
     pub(crate) fn note_committed(&mut self, offsets: &[(TopicPartition, OffsetAndMetadata)]) {
@@ -248,6 +305,29 @@ impl StartPolicy {
             group: self.group.clone().unwrap_or_default(),
             topic_partition: of.clone(),
         })
+    }
+
+    /// Sets the position of a partition that another member may have had: where the group is, else where
+    /// it began, else where the policy says. Says where that is if the group has committed nothing.
+    pub(crate) fn begin_at(
+        &self,
+        assigned: &mut Assigned,
+        start: Option<u64>,
+    ) -> Result<Option<u64>> {
+        let Some(group) = &self.group else { return self.begin(assigned).map(Some) };
+        let of = assigned.topic_partition();
+        let committed = self.broker.groups().committed_by_others(group, of)?;
+        assigned.committed = committed.map(|committed| committed.offset);
+        if let Some(committed) = assigned.committed {
+            assigned.seek(committed);
+            return Ok(None);
+        }
+        let position = match start {
+            Some(start) => start.max(assigned.partition.log_start_offset()),
+            None => self.first_position(&assigned.partition)?,
+        };
+        assigned.seek(position);
+        Ok(Some(position))
     }
 
     /// Sets the position of a partition that has none yet.

@@ -66,19 +66,6 @@ fn what_was_polled_and_not_committed_comes_again() {
 }
 
 #[test]
-fn a_second_consumer_is_refused_until_the_first_is_gone() {
-    let broker = Broker::in_memory().unwrap();
-    fill(&broker, 1);
-    let first = join(&broker, "g", 1);
-    let second = broker.consumer().group("g").subscribe(["orders"]).unwrap_err();
-    assert!(matches!(&second, Error::GroupOccupied { group } if group == "g"), "{second}");
-    assert!(second.is_retriable());
-    drop(first);
-    join(&broker, "g", 1).close().unwrap();
-    join(&broker, "g", 1);
-}
-
-#[test]
 fn groups_do_not_touch_each_other() {
     let broker = Broker::in_memory().unwrap();
     fill(&broker, 4);
@@ -178,13 +165,13 @@ fn a_group_is_described_reset_and_deleted_from_outside_but_not_under_a_member() 
     poll_offsets(&mut consumer);
     consumer.commit().unwrap();
     let described = broker.describe_group("g").unwrap().unwrap();
-    assert_eq!((described.members, described.offsets[0].lag), (1, 6));
+    assert_eq!((described.members.len(), described.offsets[0].lag), (1, 6));
     let zero = || [(address(), OffsetAndMetadata::new(0))];
     assert!(matches!(broker.reset_group("g", zero()), Err(Error::GroupOccupied { .. })));
     assert!(matches!(broker.delete_group("g"), Err(Error::GroupOccupied { .. })));
     drop(consumer);
     let left = broker.describe_group("g").unwrap().unwrap();
-    assert_eq!(left.members, 0);
+    assert!(left.members.is_empty());
     assert!(left.generation > described.generation);
     broker.reset_group("g", zero()).unwrap();
     assert_eq!(committed(&broker, "g"), Some(0));

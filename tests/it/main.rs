@@ -10,6 +10,7 @@ mod faults;
 mod groups;
 mod known_bugs;
 mod layering;
+mod members;
 mod model;
 mod offsets;
 mod producer;

@@ -16,12 +16,15 @@ use std::sync::Arc;
 
 use crate::topic_partition::TopicPartition;
 
-/// Divides the partitions of a group's topics among its members. There are [`CooperativeStickyAssignor`](crate::CooperativeStickyAssignor), the default,
-/// [`RangeAssignor`](crate::RangeAssignor) and [`RoundRobinAssignor`](crate::RoundRobinAssignor); or write
-/// your own. Kafka: `partition.assignment.strategy`.
+/// Divides the partitions of a group's topics among its members. Choose one with
+/// [`ConsumerBuilder::assignor`](crate::ConsumerBuilder::assignor), or write your own.
+///
+/// There are [`CooperativeStickyAssignor`](crate::CooperativeStickyAssignor), the default,
+/// [`RangeAssignor`](crate::RangeAssignor) and [`RoundRobinAssignor`](crate::RoundRobinAssignor).
+/// Kafka: `partition.assignment.strategy`.
 ///
 /// ```
-/// use sapwood::{Assignor, GroupSubscription, MemberSubscription, TopicPartition};
+/// use sapwood::{Assignor, GroupSubscription, TopicPartition};
 ///
 /// /// One member does everything; the others stand by.
 /// #[derive(Debug)]
@@ -37,11 +40,12 @@ use crate::topic_partition::TopicPartition;
 ///     }
 /// }
 ///
-/// let group = GroupSubscription::new()
-///     .topic("orders", 2)
-///     .member(MemberSubscription::new("works", ["orders"]))
-///     .member(MemberSubscription::new("stands by", ["orders"]));
-/// assert_eq!(OneWorks.assign(&group)[0].len(), 2);
+/// # let broker = sapwood::Broker::in_memory()?;
+/// # broker.create_topic("orders", sapwood::TopicConfig::default().partitions(2))?;
+/// let works = broker.consumer().group("billing").assignor(OneWorks).subscribe(["orders"])?;
+/// let stands_by = broker.consumer().group("billing").assignor(OneWorks).subscribe(["orders"])?;
+/// assert_eq!((works.assignment().len(), stands_by.assignment().len()), (2, 0));
+/// # Ok::<(), sapwood::Error>(())
 /// ```
 pub trait Assignor: fmt::Debug + Send + Sync {
     /// Its name. All members of a group use assignors of one name.
@@ -168,7 +172,6 @@ fn partitions_of(topic: &Arc<str>, count: u32) -> impl Iterator<Item = TopicPart
 
 /// Asks an assignor, and leaves out of its answer what cannot be: a partition for a second member, or
 /// for one that does not subscribe to it, or that does not exist.
-#[cfg_attr(not(test), expect(dead_code, reason = "groups have one member so far"))]
 pub(crate) fn assign(
     assignor: &dyn Assignor,
     group: &GroupSubscription,
