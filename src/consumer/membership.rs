@@ -1,5 +1,6 @@
 //! Being in a group, as one consumer sees it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,6 +142,16 @@ impl GroupMember {
         joined.membership = self.broker.groups().join(&self.group, joining, pulse)?;
         joined.look_at = Duration::ZERO;
         Ok(())
+    }
+
+    /// Changes what it subscribes to.
+    pub(crate) fn subscribe(&mut self, topics: BTreeSet<Arc<str>>) {
+        let Some(joined) = &mut self.joined else { return };
+        if joined.joining.topics != topics {
+            joined.joining.topics.clone_from(&topics);
+            let members = self.broker.groups().members();
+            members.subscribe(&self.group, joined.membership.member_id, topics);
+        }
     }
 
     /// Gives partitions back.

@@ -10,6 +10,7 @@ mod commits;
 pub(crate) mod config;
 mod fetcher;
 pub(crate) mod listener;
+mod matching;
 mod membership;
 mod positions;
 mod rebalance;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use self::config::ConsumerBuilder;
 use self::fetcher::Fetcher;
 use self::listener::ListenerSlot;
+use self::matching::Matching;
 use self::membership::GroupMember;
 use self::records::ConsumerRecords;
 use self::subscription::{StartPolicy, Subscription};
@@ -69,7 +71,49 @@ impl ConsumerBuilder {
             topics.into_iter().map(|topic| topic.as_ref().to_owned()).collect();
         names.sort();
         names.dedup();
-        Consumer::subscribe(self, &names)
+        if names.is_empty() {
+            return Err(Error::InvalidConfig {
+                name: "topics".to_owned(),
+                value: String::new(),
+                reason: "a consumer subscribes to at least one topic".to_owned(),
+            });
+        }
+        Consumer::subscribe(self, &names, None)
+    }
+
+    /// Makes a consumer of all topics whose names the predicate accepts, those included that are created
+    /// later; it is asked again whenever topics have come or gone, by the next poll. Internal topics,
+    /// whose names begin with `__`, are left out. There need not be any that match.
+    ///
+    /// Otherwise as [`subscribe`](Self::subscribe). Topics that come later are read from their start,
+    /// whatever the reset policy. Kafka: `subscribe` with a `Pattern`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use sapwood::{Broker, Record, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// let consumer = broker.consumer().group("audit");
+    /// let mut consumer = consumer.subscribe_matching(|topic| topic.starts_with("orders."))?;
+    /// let europe = broker.create_topic("orders.europe", TopicConfig::default())?;
+    /// europe.partition(0)?.append(&[Record::new("paid")])?;
+    /// assert_eq!(consumer.poll(Duration::ZERO)?.len(), 1);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Self::subscribe), but for those about topics.
+    pub fn subscribe_matching(
+        self,
+        predicate: impl FnMut(&str) -> bool + Send + 'static,
+    ) -> Result<Consumer> {
+        self.validate()?;
+        self.broker.check_open()?;
+        self.broker.manager().follow_topics()?;
+        let mut matching = Matching::new(predicate);
+        let topics = matching.changed(self.broker.manager()).unwrap_or_default();
+        let names: Vec<String> = topics.iter().map(ToString::to_string).collect();
+        Consumer::subscribe(self, &names, Some(matching))
     }
 
     /// Makes a consumer of just these partitions.
@@ -127,6 +171,8 @@ pub struct Consumer {
     /// `None` for a consumer without a group.
     member: Option<GroupMember>,
     subscription: Subscription,
+    /// `None` unless it subscribes by a predicate.
+    matching: Option<Matching>,
     fetcher: Fetcher,
     /// `None`: only on demand.
     auto_commit: Option<Duration>,
@@ -176,28 +222,26 @@ impl WakeupHandle {
 }
 
 impl Consumer {
-    fn subscribe(builder: ConsumerBuilder, topics: &[String]) -> Result<Self> {
+    fn subscribe(
+        builder: ConsumerBuilder,
+        topics: &[String],
+        matching: Option<Matching>,
+    ) -> Result<Self> {
         let broker = &builder.broker;
         broker.check_open()?;
-        if topics.is_empty() {
-            return Err(Error::InvalidConfig {
-                name: "topics".to_owned(),
-                value: String::new(),
-                reason: "a consumer subscribes to at least one topic".to_owned(),
-            });
-        }
         broker.manager().follow_topics()?;
-        let Some(group) = builder.config.group.clone() else {
-            let subscription = Subscription::to_topics(broker.manager(), topics)?;
-            return Self::new(builder, subscription, Interrupt::default(), None);
-        };
-        for topic in topics {
-            broker.manager().topic(topic)?;
+        if matching.is_none() {
+            topics.iter().try_for_each(|topic| broker.manager().topic(topic).map(drop))?;
         }
+        let Some(group) = builder.config.group.clone() else {
+            let subscription = Subscription::to_topics(broker.manager(), topics);
+            return Self::new(builder, Interrupt::default(), None, (subscription, matching));
+        };
         let interrupt = Interrupt::default();
         let joining = builder.config.joining(topics);
         let member = GroupMember::join(broker, &group, joining, &interrupt.wakeup)?;
-        Self::new(builder, Subscription::in_group(topics), interrupt, Some(member))
+        let reads = (Subscription::in_group(topics), matching);
+        Self::new(builder, interrupt, Some(member), reads)
     }
 
     fn assign(builder: ConsumerBuilder, partitions: &[TopicPartition]) -> Result<Self> {
@@ -207,14 +251,14 @@ impl Consumer {
         let subscription = Subscription::to_partitions(broker.manager(), partitions)?;
         let group = builder.config.group.as_deref();
         let member = group.map(|group| GroupMember::standalone(broker, group));
-        Self::new(builder, subscription, Interrupt::default(), member)
+        Self::new(builder, Interrupt::default(), member, (subscription, None))
     }
 
     fn new(
         builder: ConsumerBuilder,
-        subscription: Subscription,
         interrupt: Interrupt,
         member: Option<GroupMember>,
+        (subscription, matching): (Subscription, Option<Matching>),
     ) -> Result<Self> {
         let ConsumerBuilder { broker, config, listener } = builder;
         let start = StartPolicy {
@@ -232,6 +276,7 @@ impl Consumer {
             broker,
             member,
             subscription,
+            matching,
             fetcher,
             auto_commit,
             interrupt: Arc::new(interrupt),
@@ -370,6 +415,7 @@ impl Consumer {
 
     /// Takes up the partitions that subscribed topics have got since.
     fn discover(&mut self) -> Result<()> {
+        self.match_topics();
         let first_new = self.subscription.discover(self.broker.manager());
         for assigned in self.subscription.assigned.iter_mut().skip(first_new) {
             // All that is in them came after the subscription, so `latest` begins at their start

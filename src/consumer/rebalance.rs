@@ -45,6 +45,7 @@ impl Consumer {
         self.listener.check_idle()?;
         let mut failure = FirstFailure(Ok(()));
         loop {
+            self.match_topics();
             let now = self.broker.clock().monotonic();
             let Some(member) = &mut self.member else { return failure.0 };
             match member.sync(now) {

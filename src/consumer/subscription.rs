@@ -94,6 +94,13 @@ struct SubscribedTopic {
     partitions: u32,
 }
 
+impl SubscribedTopic {
+    /// One that is still to be looked for.
+    fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), topic: None, partitions: 0 }
+    }
+}
+
 /// The topics and partitions of one consumer.
 #[derive(Debug, Default)]
 pub(crate) struct Subscription {
@@ -106,14 +113,10 @@ pub(crate) struct Subscription {
 
 impl Subscription {
     /// All partitions of these topics, now and later.
-    pub(crate) fn to_topics(manager: &LogManager, names: &[String]) -> Result<Self> {
-        let mut subscription = Self::default();
-        for name in names {
-            let topic = Some(manager.topic(name)?);
-            subscription.topics.push(SubscribedTopic { name: name.clone(), topic, partitions: 0 });
-        }
+    pub(crate) fn to_topics(manager: &LogManager, names: &[String]) -> Self {
+        let mut subscription = Self::in_group(names);
         subscription.discover(manager);
-        Ok(subscription)
+        subscription
     }
 
     /// Just these partitions.
@@ -147,7 +150,7 @@ impl Subscription {
         first_new
     }
 
-    /// A member's subscription: which partitions it reads its group says.
+    /// To these topics. Which partitions it reads is for its group to say.
     pub(crate) fn in_group(names: &[String]) -> Self {
         let mut subscription = Self::default();
         subscription.rename(names.iter().map(String::as_str));
@@ -156,9 +159,14 @@ impl Subscription {
 
     /// What a member subscribes to from now on.
     pub(crate) fn rename<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
-        let subscribed =
-            |name: &str| SubscribedTopic { name: name.to_owned(), topic: None, partitions: 0 };
-        self.topics = names.map(subscribed).collect();
+        self.topics = names.map(SubscribedTopic::new).collect();
+    }
+
+    /// Subscribes to more topics. Those that are there already stay as they are.
+    pub(crate) fn extend<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        let known: BTreeSet<String> = self.topics().map(str::to_owned).collect();
+        let new = names.filter(|name| !known.contains(*name));
+        self.topics.extend(new.map(SubscribedTopic::new));
     }
 
     /// Assigns a partition.

@@ -3,7 +3,7 @@
 //! Assignors are code of users. They are asked on the thread of a member, between two turns under the
 //! lock; if the group has changed in between, the answer is thrown away and they are asked again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -108,6 +108,11 @@ impl Members {
         let _until_it_is_there = Claim { members: self, group, member_id };
         let assignment = assignor::assign(&*asked.assignor, &asked.subscription);
         self.with(group, |entry| entry.assigned(asked, assignment));
+    }
+
+    /// Changes what a member subscribes to.
+    pub(crate) fn subscribe(&self, group: &str, member_id: MemberId, topics: BTreeSet<Arc<str>>) {
+        self.with(group, |entry| entry.subscribe(member_id, topics));
     }
 
     /// A member has stopped reading partitions.

@@ -344,6 +344,20 @@ impl Group {
         }
     }
 
+    /// Changes what a member subscribes to.
+    pub(crate) fn subscribe(&mut self, id: MemberId, topics: BTreeSet<Arc<str>>) {
+        let Some(member) = self.members.iter_mut().find(|member| member.id == id) else { return };
+        if member.joined.topics == topics {
+            return;
+        }
+        // What a predicate has come to match did not exist before: all that is in it is new.
+        for topic in topics.difference(&member.joined.topics) {
+            self.topics.entry(Arc::clone(topic)).or_insert(None);
+        }
+        member.joined.topics = topics;
+        self.changed();
+    }
+
     /// The topics that members subscribe to.
     pub(crate) fn subscribed(&self) -> BTreeSet<Arc<str>> {
         self.members.iter().flat_map(|member| &member.joined.topics).cloned().collect()

@@ -430,7 +430,54 @@ fn a_deleted_topic_is_told_once_to_each_of_its_readers() {
     assert!([payments(0), payments(1)].contains(&assigned(&one)));
 }
 
-/// What a listener was told, with the committed offset of the first partition at that time.
+#[test]
+fn members_that_subscribe_by_a_predicate_divide_topics_that_are_created_later() {
+    let (broker, _) = broker();
+    let matching = || {
+        let latest = member(&broker).auto_offset_reset(AutoOffsetReset::Latest);
+        latest.subscribe_matching(|topic| topic.starts_with("pay")).unwrap()
+    };
+    let (mut one, mut two) = (matching(), matching());
+    assert_eq!((assigned(&one), assigned(&two)), (vec![], vec![]));
+    for topic in ["payments", "payrolls", "returns"] {
+        broker.create_topic(topic, TopicConfig::default().partitions(2)).unwrap();
+        fill(&broker, topic, 3);
+    }
+    assert_eq!(poll(&mut one).len(), 4 * 3, "each from its start");
+    one.commit().unwrap();
+    // The other one has noticed too, and the first gives back what is not its share.
+    assert!(poll(&mut two).is_empty() && poll(&mut one).is_empty() && poll(&mut two).is_empty());
+    assert_eq!(one.subscription().collect::<Vec<_>>(), ["payments", "payrolls"]);
+    assert_eq!((assigned(&one).len(), assigned(&two).len()), (2, 2));
+    broker.delete_topic("payrolls").unwrap();
+    for consumer in [&mut one, &mut two] {
+        // Whoever had a partition of it is told.
+        let _told = consumer.poll(Duration::ZERO);
+    }
+    poll(&mut one);
+    poll(&mut two);
+    assert_eq!((assigned(&one).len(), assigned(&two).len()), (1, 1));
+    assert_eq!(two.subscription().collect::<Vec<_>>(), ["payments"]);
+}
+
+#[test]
+fn a_consumer_without_a_group_subscribes_by_a_predicate_too() {
+    let (broker, _) = broker();
+    let matching = |topic: &str| topic != "orders";
+    let mut consumer = broker.consumer().subscribe_matching(matching).unwrap();
+    assert!(poll(&mut consumer).is_empty());
+    broker.create_topic("payments", TopicConfig::default()).unwrap();
+    fill(&broker, "payments", 3);
+    assert_eq!(poll(&mut consumer), [(0, 0), (0, 1), (0, 2)]);
+    broker.delete_topic("payments").unwrap();
+    let told = consumer.poll(Duration::ZERO).unwrap_err();
+    assert!(matches!(told, Error::UnknownTopic { .. }), "{told}");
+    broker.create_topic("payments", TopicConfig::default()).unwrap();
+    fill(&broker, "payments", 2);
+    assert_eq!(poll(&mut consumer), [(0, 0), (0, 1)]);
+}
+
+/// What a listener was told.
 type Told = (&'static str, Vec<TopicPartition>);
 
 struct Telling {
