@@ -11,7 +11,7 @@ use crate::group::assignor::Assignor;
 use crate::group::assignor::range::RangeAssignor;
 use crate::group::assignor::round_robin::RoundRobinAssignor;
 use crate::group::assignor::sticky::CooperativeStickyAssignor;
-use crate::group::state::Joining;
+use crate::group::state::{Coming, Joining};
 use crate::group::{GROUP_ID_LENGTH_MAX, check_group_id};
 
 /// Where a consumer begins in a partition for which its group has committed nothing, and where it
@@ -61,6 +61,7 @@ impl ConsumerConfig {
             topics: topics.iter().map(|topic| Arc::from(topic.as_str())).collect(),
             max_poll_interval: self.max_poll_interval,
             assignor: Arc::clone(&self.assignor),
+            coming: Coming::New,
         }
     }
 }

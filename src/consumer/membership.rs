@@ -8,7 +8,7 @@ use crate::broker::Broker;
 use crate::error::{Error, Result};
 use crate::group::OffsetAndMetadata;
 use crate::group::pulse::{Ended, Pulse};
-use crate::group::state::{Joining, Membership, Step};
+use crate::group::state::{Coming, Joining, Membership, Step};
 use crate::log::end_offsets::Wakeup;
 use crate::topic_partition::TopicPartition;
 
@@ -134,12 +134,21 @@ impl GroupMember {
     ///
     /// # Errors
     ///
-    /// As when it joined first. It is out then, and may try again.
+    /// As when it joined first: it is out then, and may try again. [`Error::FencedInstanceId`] if another
+    /// consumer has its instance id by now: it is out for good.
     pub(crate) fn rejoin(&mut self) -> Result<()> {
         let Some(joined) = &mut self.joined else { return Ok(()) };
         let pulse = Pulse::new(self.broker.clock().monotonic(), Arc::clone(&joined.wakeup));
-        let joining = joined.joining.clone();
-        joined.membership = self.broker.groups().join(&self.group, joining, pulse)?;
+        let joining = Joining { coming: Coming::Again, ..joined.joining.clone() };
+        match self.broker.groups().join(&self.group, joining, pulse) {
+            Ok(membership) => joined.membership = membership,
+            Err(error) => {
+                if let Error::FencedInstanceId { .. } = error {
+                    joined.membership.pulse.replace();
+                }
+                return Err(error);
+            }
+        }
         joined.look_at = Duration::ZERO;
         Ok(())
     }

@@ -91,6 +91,15 @@ pub(crate) struct Joining {
     pub(crate) topics: BTreeSet<Arc<str>>,
     pub(crate) max_poll_interval: Duration,
     pub(crate) assignor: Arc<dyn Assignor>,
+    pub(crate) coming: Coming,
+}
+
+/// Whether a consumer has been in the group before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coming {
+    New,
+    /// It was expired. A consumer that has come under its instance id since is not fenced by it.
+    Again,
 }
 
 /// One member.
@@ -236,7 +245,8 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// [`Error::GroupMaxSizeReached`], [`Error::InconsistentAssignor`].
+    /// [`Error::GroupMaxSizeReached`], [`Error::InconsistentAssignor`]; [`Error::FencedInstanceId`] for one
+    /// that comes again and finds another in its place.
     pub(crate) fn join(
         &mut self,
         group: &str,
@@ -248,6 +258,12 @@ impl Group {
         let predecessor = self.members.iter().position(|member| {
             joining.instance_id.is_some() && member.joined.instance_id == joining.instance_id
         });
+        if let (Some(_), Coming::Again, Some(instance_id)) =
+            (predecessor, joining.coming, &joining.instance_id)
+        {
+            let (group, instance_id) = (group.to_owned(), instance_id.to_string());
+            return Err(Error::FencedInstanceId { group, instance_id });
+        }
         self.check_assignor(group, &joining, predecessor)?;
         let member =
             Member { id, joined: joining, pulse: Arc::clone(pulse), presence: Presence::Here };

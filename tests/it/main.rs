@@ -16,6 +16,7 @@ mod offsets;
 mod producer;
 mod read_only;
 mod real;
+mod rebalance;
 #[cfg(feature = "sim")]
 mod scale;
 mod topics;

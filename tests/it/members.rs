@@ -376,6 +376,22 @@ fn a_second_worker_of_the_same_name_fences_the_first() {
 }
 
 #[test]
+fn a_worker_that_was_expired_stays_out_if_another_has_come_under_its_name() {
+    let (broker, clock) = broker();
+    let named = || member(&broker).instance_id("a").subscribe(["orders"]).unwrap();
+    let mut first = named();
+    poll(&mut first);
+    clock.advance(2 * MINUTE);
+    assert!(broker.describe_group("g").unwrap().is_none(), "expired");
+    let mut second = named();
+    for _ in 0..2 {
+        let refused = first.poll(Duration::ZERO).unwrap_err();
+        assert!(matches!(refused, Error::FencedInstanceId { .. }), "{refused}");
+    }
+    assert_eq!(poll(&mut second).len(), 40);
+}
+
+#[test]
 fn a_worker_that_will_not_come_back_can_be_removed() {
     let (broker, _) = broker();
     let mut other = join(&broker);

@@ -10,6 +10,7 @@ use crate::fs::faults::{FailingFileSystem, Operation};
 use crate::group::assignor::sticky::CooperativeStickyAssignor;
 use crate::group::offset_store::OffsetStore;
 use crate::group::shard::REWRITE_BYTES_MIN;
+use crate::group::state::Coming;
 use crate::log::Environment;
 use crate::log::config::TopicConfig;
 use crate::log::recovery::RecoveryMode;
@@ -374,6 +375,7 @@ fn join(groups: &GroupCoordinator, group: &str) -> Result<Membership> {
         topics: BTreeSet::from([Arc::from("orders")]),
         max_poll_interval: Duration::from_secs(60),
         assignor: Arc::new(CooperativeStickyAssignor),
+        coming: Coming::New,
     };
     let mut member = groups.join(group, joining, Pulse::new(Duration::ZERO, Arc::default()))?;
     groups.members.sync(&groups.manager, group, &mut member, Duration::ZERO).unwrap();

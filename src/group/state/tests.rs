@@ -31,6 +31,7 @@ fn joining() -> Joining {
         topics: BTreeSet::from([Arc::from("orders")]),
         max_poll_interval: MINUTE,
         assignor: Arc::new(CooperativeStickyAssignor),
+        coming: Coming::New,
     }
 }
 
@@ -352,6 +353,21 @@ fn a_second_consumer_of_the_same_instance_id_fences_the_first() {
     assert_eq!(take(&mut group, &again), all(0..4));
     group.leave(one.member_id, NOW);
     assert_eq!(owned(&group, &again), all(0..4), "the first one's end is no news");
+}
+
+#[test]
+fn a_worker_that_was_expired_does_not_come_back_over_its_successor() {
+    let mut group = Group::default();
+    let one = try_join(&mut group, 1, named("a")).unwrap();
+    group.expire(MINUTE * 2);
+    let again = || Joining { coming: Coming::Again, ..named("a") };
+    let two = try_join(&mut group, 2, named("a")).unwrap();
+    let refused = try_join(&mut group, 3, again()).unwrap_err();
+    assert!(matches!(refused, Error::FencedInstanceId { .. }), "{refused}");
+    assert!(group.member(two.member_id).is_some() && group.member(one.member_id).is_none());
+    two.pulse.expire(MINUTE * 2, MINUTE);
+    group.expire(MINUTE * 2);
+    try_join(&mut group, 4, again()).unwrap();
 }
 
 #[test]
