@@ -223,6 +223,7 @@ mod topic_partition;
 pub use broker::Broker;
 pub use broker::backup::{BackupReport, PartitionBackup};
 pub use broker::config::BrokerBuilder;
+pub use broker::groups::{OffsetSpec, PlannedReset};
 pub use broker::salvage::{Fate, FileAccount, FilePart, PartitionSalvage, SalvageReport, salvage};
 pub use broker::verify::{PartitionVerification, VerifyProgress, VerifyReport};
 pub use consumer::config::{AutoOffsetReset, ConsumerBuilder};

@@ -5,7 +5,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod config;
-mod groups;
+pub(crate) mod groups;
 pub(crate) mod maintenance;
 pub(crate) mod salvage;
 pub(crate) mod verify;

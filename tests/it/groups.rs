@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sapwood::{
-    Broker, BrokerBuilder, Consumer, Error, ManualClock, OffsetAndMetadata, Record, Timestamp,
-    TopicConfig, TopicPartition,
+    Broker, BrokerBuilder, Clock, Consumer, Error, ManualClock, OffsetAndMetadata, OffsetSpec,
+    Record, Timestamp, TopicConfig, TopicPartition,
 };
 
 fn address() -> TopicPartition {
@@ -178,6 +178,41 @@ fn a_group_is_described_reset_and_deleted_from_outside_but_not_under_a_member() 
     broker.delete_group("g").unwrap();
     assert_eq!(broker.describe_group("g").unwrap(), None);
     assert_eq!(broker.list_groups().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn a_planned_reset_changes_nothing_and_says_where_it_would_go() {
+    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
+    let broker = BrokerBuilder::in_memory().clock(clock.clone()).background_thread(false);
+    let broker = broker.open().unwrap();
+    fill(&broker, 4);
+    clock.advance(Duration::from_secs(60));
+    let between = clock.now();
+    fill(&broker, 6);
+    broker.topic("orders").unwrap().partition(0).unwrap().delete_records(2).unwrap();
+    broker.reset_group("g", [(address(), OffsetAndMetadata::new(5))]).unwrap();
+    for (to, wanted, offset) in [
+        (OffsetSpec::Earliest, 2, 2),
+        (OffsetSpec::Latest, 10, 10),
+        (OffsetSpec::Current, 5, 5),
+        (OffsetSpec::Offset(7), 7, 7),
+        (OffsetSpec::Offset(99), 99, 10),
+        (OffsetSpec::Timestamp(between), 4, 4),
+        (OffsetSpec::Timestamp(between.saturating_add(Duration::from_secs(1))), 10, 10),
+        (OffsetSpec::ShiftBy(-2), 3, 3),
+        (OffsetSpec::ShiftBy(-9), 0, 2),
+    ] {
+        let plan = broker.plan_reset("g", [address()], to).unwrap();
+        assert_eq!((plan[0].current, plan[0].wanted, plan[0].offset), (Some(5), wanted, offset));
+    }
+    assert_eq!(committed(&broker, "g"), Some(5));
+    let nowhere = broker.plan_reset("h", [address()], OffsetSpec::ShiftBy(1)).unwrap_err();
+    assert!(matches!(nowhere, Error::NoCommittedOffset { .. }), "{nowhere}");
+    let missing = broker.plan_reset("g", [TopicPartition::new("orders", 1)], OffsetSpec::Latest);
+    assert!(matches!(missing, Err(Error::UnknownPartition { .. })));
+    let plan = broker.plan_reset("g", [address()], OffsetSpec::Latest).unwrap();
+    broker.reset_group("g", plan.into_iter().map(Into::into)).unwrap();
+    assert_eq!(committed(&broker, "g"), Some(10));
 }
 
 #[test]
