@@ -225,6 +225,14 @@ impl Group {
         }
     }
 
+    /// Topics, or what members subscribe to, have changed: another generation, unless this one's assignment
+    /// is still to be asked for.
+    fn topics_changed(&mut self) {
+        if self.phase != (Phase::Assigning { by: None }) {
+            self.changed();
+        }
+    }
+
     /// Another generation: an assignment has to be computed, unless nobody is left.
     fn changed(&mut self) {
         // Wrapping round cannot revive an old member: ids differ too.
@@ -371,7 +379,7 @@ impl Group {
             self.topics.entry(Arc::clone(topic)).or_insert(None);
         }
         member.joined.topics = topics;
-        self.changed();
+        self.topics_changed();
     }
 
     /// The topics that members subscribe to.
@@ -396,7 +404,7 @@ impl Group {
             self.starts.extend(new.map(|of| (of, 0)));
         }
         self.topics = topics;
-        self.changed();
+        self.topics_changed();
     }
 
     /// What an assignment has to be computed from, if one has to be and nobody else is at it.

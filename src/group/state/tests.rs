@@ -142,6 +142,25 @@ fn a_partition_that_moves_is_handed_over_only_after_it_was_given_back() {
 }
 
 #[test]
+fn every_change_makes_one_generation() {
+    let (mut group, one) = of_one();
+    assert_eq!(group.generation(), 1, "its first member, with its topics");
+    let two = join(&mut group, 2);
+    assert_eq!(group.generation(), 2);
+    assign(&mut group, &two);
+    give(&mut group, &one);
+    take(&mut group, &two);
+    assert_eq!(group.generation(), 2, "handing over is none");
+    group.set_topics(topics(4));
+    assert_eq!(group.generation(), 2, "nothing new");
+    group.set_topics(topics(5));
+    assert_eq!(group.generation(), 3);
+    group.claim(one.member_id).unwrap();
+    group.set_topics(topics(6));
+    assert_eq!(group.generation(), 4, "what is being computed is out of date");
+}
+
+#[test]
 fn nothing_changes_hands_while_the_assignment_is_not_there() {
     let (mut group, one) = of_one();
     join(&mut group, 2);
