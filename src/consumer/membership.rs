@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::broker::Broker;
 use crate::error::{Error, Result};
 use crate::group::OffsetAndMetadata;
+use crate::group::coordinator::{Committing, Returns};
 use crate::group::pulse::{Ended, Pulse};
 use crate::group::state::{Coming, Joining, Membership, Step};
 use crate::log::end_offsets::Wakeup;
@@ -195,15 +196,17 @@ impl GroupMember {
         self.broker.groups().fenced(&self.group, &joined.membership, ended)
     }
 
-    /// Commits, durably, if `check` agrees to each partition. Without offsets it says whether a
-    /// commit would count.
+    /// Commits if `check` agrees to each partition. Without offsets it says whether a commit would
+    /// count.
     pub(crate) fn commit(
         &self,
         offsets: &[(TopicPartition, OffsetAndMetadata)],
+        returns: Returns,
         check: impl Fn(&TopicPartition) -> Result<()>,
     ) -> Result<()> {
         let membership = self.joined.as_ref().map(|joined| &joined.membership);
-        self.broker.groups().commit_if(&self.group, membership, offsets, check)
+        let committing = Committing { group: &self.group, membership, returns };
+        self.broker.groups().commit_if(&committing, offsets, check)
     }
 }
 

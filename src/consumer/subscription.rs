@@ -22,6 +22,8 @@ pub(crate) struct Assigned {
     pub(crate) position: Option<u64>,
     /// What this consumer knows to be committed, so that nothing is committed twice.
     pub(crate) committed: Option<u64>,
+    /// What this consumer has committed last without waiting for it to be durable.
+    pub(crate) sent: Option<u64>,
     pub(crate) paused: bool,
     /// Where the log was left off, worth something as long as the position is there.
     pub(crate) cursor: Option<ReadCursor>,
@@ -53,6 +55,7 @@ impl Assigned {
             partition,
             position: None,
             committed: None,
+            sent: None,
             paused: false,
             cursor: None,
             buffered: None,
@@ -250,11 +253,28 @@ impl Subscription {
         self.assigned.iter().filter(move |assigned| meant.contains(assigned.topic_partition()))
     }
 
+    /// What has been read since the last commit, waited for or not.
+    pub(crate) fn unsent(&self) -> Vec<(TopicPartition, OffsetAndMetadata)> {
+        let is_sent = |(of, committed): &(TopicPartition, OffsetAndMetadata)| {
+            self.find(of).is_ok_and(|assigned| assigned.sent == Some(committed.offset))
+        };
+        self.uncommitted().into_iter().filter(|offset| !is_sent(offset)).collect()
+    }
+
+    pub(crate) fn note_sent(&mut self, offsets: &[(TopicPartition, OffsetAndMetadata)]) {
+        for (of, committed) in offsets {
+            if let Ok(assigned) = self.find_mut(of) {
+                // Which of the two will count is not known.
+                (assigned.committed, assigned.sent) = (None, Some(committed.offset));
+            }
+        }
+    }
+
     pub(crate) fn note_committed(&mut self, offsets: &[(TopicPartition, OffsetAndMetadata)]) {
         for (of, committed) in offsets {
             // A commit may be about partitions that others read.
             if let Ok(assigned) = self.find_mut(of) {
-                assigned.committed = Some(committed.offset);
+                (assigned.committed, assigned.sent) = (Some(committed.offset), None);
             }
         }
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
-use crate::group::committed::{Change, Committed};
+use crate::group::committed::{Change, Committed, CommittedOffsets};
 use crate::group::members::Members;
 use crate::group::offset_records::partition_for;
 use crate::group::offset_store::{OFFSETS_TOPIC, OffsetStore, offsets_topic_config};
@@ -39,6 +39,24 @@ pub(crate) struct GroupCoordinator {
     shards: OnceLock<Vec<Shard>>,
     /// Taken to create the topic.
     creating: Mutex<()>,
+}
+
+/// A commit in the making: who commits, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Committing<'a> {
+    pub(crate) group: &'a str,
+    /// `None`: somebody who is not in the group.
+    pub(crate) membership: Option<&'a Membership>,
+    pub(crate) returns: Returns,
+}
+
+/// When a commit returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Returns {
+    /// When it is durable.
+    Durable,
+    /// When it is in the log. It counts once the next sync has made it durable.
+    Appended,
 }
 
 impl GroupCoordinator {
@@ -183,21 +201,22 @@ impl GroupCoordinator {
         membership: Option<&Membership>,
         offsets: &[(TopicPartition, OffsetAndMetadata)],
     ) -> Result<()> {
-        self.commit_if(group, membership, offsets, |_| Ok(()))
+        let committing = Committing { group, membership, returns: Returns::Durable };
+        self.commit_if(&committing, offsets, |_| Ok(()))
     }
 
-    /// As [`Self::commit`], if `check` agrees to each partition.
+    /// As [`Self::commit`], if `check` agrees to each partition, and waiting for it to be durable or not.
     ///
     /// The partitions are looked at while no other change is decided on. So whoever deletes a topic
     /// and then has it forgotten meets every commit that was let through before the deletion, and
     /// none comes after it.
     pub(crate) fn commit_if(
         &self,
-        group: &str,
-        membership: Option<&Membership>,
+        committing: &Committing<'_>,
         offsets: &[(TopicPartition, OffsetAndMetadata)],
         check: impl Fn(&TopicPartition) -> Result<()>,
     ) -> Result<()> {
+        let Committing { group, membership, returns } = *committing;
         self.check_writable("commit offsets")?;
         check_group_id(group)?;
         let now = self.now();
@@ -216,10 +235,14 @@ impl GroupCoordinator {
             })
         };
         let shard = self.shard_for_writing(group)?;
-        shard.change(now, |_| {
+        let decide = |_: &CommittedOffsets| {
             self.check_commit(group, membership, offsets)?;
             offsets.iter().map(change).collect()
-        })?;
+        };
+        match returns {
+            Returns::Durable => shard.change(now, decide)?,
+            Returns::Appended => shard.change_soon(now, decide)?,
+        };
         self.manager.environment().metrics.commits.increment();
         Ok(())
     }

@@ -124,6 +124,10 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
+#[cfg(loom)]
+mod loom_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::time::Deadline;

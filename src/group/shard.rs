@@ -30,6 +30,9 @@ const REWRITE_FACTOR: u64 = 4;
 /// So many offsets are forgotten with one batch: few enough to fit it whatever their names.
 const FORGET_MAX: usize = 4096;
 
+/// So many changes at most are held that nobody has waited for.
+const PENDING_MAX: usize = 1024;
+
 /// One partition's groups. Any thread may call anything.
 ///
 /// Lock order: the state, then the locks of the log. The state's lock is held over an append, so
@@ -114,18 +117,14 @@ impl Shard {
         &self.store
     }
 
-    /// What a commit is before its sync.
-    #[cfg(test)]
-    pub(crate) fn append_without_sync(&self, changes: Vec<Change>) -> Result<()> {
-        let mut state = self.state.lock();
-        let next_offset = self.store.append(&changes, Timestamp::NONE)?.appended.next_offset;
-        state.pending.push_back(Pending { next_offset, changes });
-        Ok(())
-    }
-
     /// What is committed as of now. Held only for a look.
     pub(crate) fn offsets(&self) -> MappedMutexGuard<'_, CommittedOffsets> {
-        MutexGuard::map(self.state.lock(), |state| &mut state.offsets)
+        let mut state = self.state.lock();
+        // Somebody else's sync may have made durable what nobody waits for.
+        if !state.pending.is_empty() {
+            state.apply_durable(self.store.durable_to());
+        }
+        MutexGuard::map(state, |state| &mut state.offsets)
     }
 
     /// Returns once every change that was decided on before is durable and can be seen.
@@ -161,23 +160,46 @@ impl Shard {
         now: Timestamp,
         decide: impl FnOnce(&CommittedOffsets) -> Result<Vec<Change>>,
     ) -> Result<bool> {
-        let next_offset = {
-            let mut state = self.state.lock();
-            self.write_corrections(&mut state, now)?;
-            let changes = decide(&state.offsets)?;
-            if changes.is_empty() {
-                return Ok(false);
-            }
-            self.rewrite_if_due(&mut state, now)?;
-            let stored = self.store.append(&changes, now)?;
-            let next_offset = stored.appended.next_offset;
-            state.bytes += stored.bytes;
-            state.pending.push_back(Pending { next_offset, changes });
-            next_offset
-        };
+        let Some(next_offset) = self.append(now, decide)? else { return Ok(false) };
         self.store.flush_to(next_offset)?;
         self.state.lock().apply_durable(self.store.durable_to());
         Ok(true)
+    }
+
+    /// As [`Self::change`], without waiting for the sync: the next one of the log takes them along, and
+    /// what it has made durable counts from then on. `false` if there were none to make.
+    pub(crate) fn change_soon(
+        &self,
+        now: Timestamp,
+        decide: impl FnOnce(&CommittedOffsets) -> Result<Vec<Change>>,
+    ) -> Result<bool> {
+        let Some(next_offset) = self.append(now, decide)? else { return Ok(false) };
+        if self.state.lock().pending.len() > PENDING_MAX {
+            // Nobody has synced for long.
+            self.store.flush_to(next_offset)?;
+        }
+        self.state.lock().apply_durable(self.store.durable_to());
+        Ok(true)
+    }
+
+    /// Decides on changes and appends them as one batch. Says what has to be durable for them to count.
+    fn append(
+        &self,
+        now: Timestamp,
+        decide: impl FnOnce(&CommittedOffsets) -> Result<Vec<Change>>,
+    ) -> Result<Option<u64>> {
+        let mut state = self.state.lock();
+        self.write_corrections(&mut state, now)?;
+        let changes = decide(&state.offsets)?;
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        self.rewrite_if_due(&mut state, now)?;
+        let stored = self.store.append(&changes, now)?;
+        let next_offset = stored.appended.next_offset;
+        state.bytes += stored.bytes;
+        state.pending.push_back(Pending { next_offset, changes });
+        Ok(Some(next_offset))
     }
 
     fn write_corrections(&self, state: &mut ShardState, now: Timestamp) -> Result<()> {

@@ -181,6 +181,45 @@ fn a_group_is_described_reset_and_deleted_from_outside_but_not_under_a_member() 
 }
 
 #[test]
+fn a_commit_that_is_not_waited_for_is_there_for_whoever_comes_next() {
+    let broker = BrokerBuilder::in_memory().background_thread(false).open().unwrap();
+    fill(&broker, 6);
+    let mut consumer = join(&broker, "g", 2);
+    poll_offsets(&mut consumer);
+    consumer.commit_async().unwrap();
+    assert_eq!(committed(&broker, "g"), None, "nothing has been synced yet");
+    broker.run_maintenance().unwrap();
+    assert_eq!(committed(&broker, "g"), Some(2));
+    poll_offsets(&mut consumer);
+    consumer.commit_async().unwrap();
+    drop(consumer);
+    let mut next = join(&broker, "g", 2);
+    assert_eq!(poll_offsets(&mut next), [4, 5]);
+
+    // What counts is what was committed last, waited for or not.
+    next.commit().unwrap();
+    next.seek(&address(), 1).unwrap();
+    next.commit_async().unwrap();
+    next.seek(&address(), 6).unwrap();
+    next.commit().unwrap();
+    assert_eq!(committed(&broker, "g"), Some(6));
+}
+
+#[test]
+fn committing_without_waiting_at_the_tail_writes_nothing() {
+    let broker = Broker::in_memory().unwrap();
+    fill(&broker, 2);
+    let mut consumer = join(&broker, "g", 5);
+    poll_offsets(&mut consumer);
+    consumer.commit_async().unwrap();
+    let appended = broker.metrics().unwrap().batches_appended;
+    for _ in 0..10 {
+        consumer.commit_async().unwrap();
+    }
+    assert_eq!(broker.metrics().unwrap().batches_appended, appended);
+}
+
+#[test]
 fn a_planned_reset_changes_nothing_and_says_where_it_would_go() {
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
     let broker = BrokerBuilder::in_memory().clock(clock.clone()).background_thread(false);

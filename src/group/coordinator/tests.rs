@@ -420,19 +420,40 @@ fn whoever_takes_a_partition_over_sees_every_commit_that_was_let_through_before(
     let fs = disk();
     let groups = open(&fs);
     groups.commit("g", None, &[at(0, 1)]).unwrap();
-    // Decided on, and not durable yet: its committer still waits for the sync.
-    let change = Change {
-        group: "g".to_owned(),
-        topic_partition: address(0),
-        committed: Some(Committed {
-            offset: 7,
-            leader_epoch: None,
-            metadata: String::new(),
-            timestamp: T0,
-        }),
-    };
-    groups.shard("g").unwrap().append_without_sync(vec![change]).unwrap();
+    let not_waiting = Committing { group: "g", membership: None, returns: Returns::Appended };
+    groups.commit_if(&not_waiting, &[at(0, 7)], |_| Ok(())).unwrap();
     assert_eq!(offset(&groups, "g", 0), Some(1));
     let seen = groups.committed_by_others("g", &address(0)).unwrap();
     assert_eq!(seen.map(|committed| committed.offset), Some(7));
+}
+
+#[test]
+fn a_commit_that_is_not_waited_for_counts_once_a_sync_has_come() {
+    let fs = disk();
+    let groups = open(&fs);
+    let not_waiting = Committing { group: "g", membership: None, returns: Returns::Appended };
+    let sync_failure = || std::io::Error::from_raw_os_error(5);
+    groups.commit("g", None, &[at(0, 1)]).unwrap();
+    groups.commit_if(&not_waiting, &[at(0, 7)], |_| Ok(())).unwrap();
+    assert_eq!(offset(&groups, "g", 0), Some(1), "a power cut could take it back");
+    store(&groups).partition().log().flush().unwrap();
+    assert_eq!(offset(&groups, "g", 0), Some(7));
+
+    groups.commit_if(&not_waiting, &[at(0, 8)], |_| Ok(())).unwrap();
+    fs.fail_next(Operation::SyncData, ".log", sync_failure());
+    store(&groups).partition().log().flush().unwrap_err();
+    assert_eq!(offset(&groups, "g", 0), Some(7), "it never counts");
+    let told = groups.commit_if(&not_waiting, &[at(0, 9)], |_| Ok(())).unwrap_err();
+    assert!(matches!(told, Error::PartitionFailed { .. }), "{told}");
+}
+
+#[test]
+fn commits_that_nobody_waits_for_do_not_pile_up() {
+    let groups = open(&disk());
+    let not_waiting = Committing { group: "g", membership: None, returns: Returns::Appended };
+    for n in 0..3_000 {
+        groups.commit_if(&not_waiting, &[at(0, n % 10)], |_| Ok(())).unwrap();
+    }
+    let behind = store(&groups).partition().log_end_offset() - store(&groups).durable_to();
+    assert!(behind <= 1_025, "{behind}");
 }
