@@ -27,6 +27,10 @@ pub enum AutoOffsetReset {
     #[default]
     Earliest,
     /// After the newest record there is when the consumer is made (Kafka: when it first polls).
+    ///
+    /// In a group it is the first member that says where that is: whoever has the partition next begins
+    /// there too as long as nothing is committed, and skips nothing (Kafka: at the end of its own moment).
+    /// Partitions that are added later are read from their start.
     Latest,
     /// Nowhere: `poll` gives [`Error::NoCommittedOffset`] or [`Error::OffsetOutOfRange`] until you
     /// seek. Kafka calls this `none`.

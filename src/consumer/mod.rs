@@ -139,8 +139,11 @@ impl ConsumerBuilder {
 ///
 /// A consumer has a *position* in each of its partitions: the offset of the record that it returns
 /// next. [`poll`](Self::poll) moves it. With a group, [`commit`](Self::commit) stores the positions
-/// durably, and the group's next consumer begins there: after a restart, records that were returned
-/// but not committed come again, and none is skipped.
+/// durably, and whoever of the group has the partition next begins there: after a restart, or when a
+/// partition moves, records that were returned but not committed come again, and none is skipped.
+///
+/// The consumers of one group that [subscribe](ConsumerBuilder::subscribe) divide the partitions; which ones
+/// are this consumer's may change with every poll.
 ///
 /// One thread uses a consumer at a time; it can be moved between threads. Dropping it leaves the
 /// group at once without committing anything; [`close`](Self::close) commits first. It keeps the
@@ -428,7 +431,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// The partitions that this consumer reads, paused ones included.
+    /// The partitions that this consumer reads, paused ones included. In a group, polls change them.
     pub fn assignment(&self) -> Vec<TopicPartition> {
         let assigned = self.subscription.assigned.iter();
         assigned.map(|assigned| assigned.topic_partition().clone()).collect()

@@ -29,6 +29,7 @@ impl Consumer {
         if !member.has_joined() {
             return Ok(());
         }
+        self.listener.check_idle()?;
         match member.beat(self.broker.clock().monotonic()) {
             Found::Nothing => Ok(()),
             Found::News => self.rebalance(),
@@ -42,7 +43,6 @@ impl Consumer {
     /// Does all that there is to do for the group. Whatever fails on the way, the rest is done, and the
     /// first failure is told.
     pub(super) fn rebalance(&mut self) -> Result<()> {
-        self.listener.check_idle()?;
         let mut failure = FirstFailure(Ok(()));
         loop {
             self.match_topics();
@@ -122,7 +122,6 @@ impl Consumer {
     /// Everything is lost: the group has gone on without this consumer. Joins again, unless another
     /// consumer is in its place.
     fn lose(&mut self, ended: Ended) -> Result<()> {
-        self.listener.check_idle()?;
         let mut failure = FirstFailure(Ok(()));
         let lost = self.assignment();
         failure.note(self.tell_listener(Told::Lost, &lost));

@@ -181,3 +181,17 @@ fn a_member_that_waits_in_a_poll_is_alive_however_long_it_waits() {
     clock.advance(2 * minute);
     assert!(broker.describe_group("g").unwrap().is_none(), "it has not polled since");
 }
+
+#[test]
+fn closing_the_broker_wakes_a_member_that_has_no_partition() {
+    let broker = Broker::in_memory().unwrap();
+    partition(&broker);
+    let join = || broker.consumer().group("g").subscribe(["orders"]).unwrap();
+    let (_has_it, waits) = (join(), join());
+    assert!(waits.assignment().is_empty());
+    let pulse = waits.member.as_ref().unwrap().pulse().unwrap();
+    pulse.take_news();
+    broker.close().unwrap();
+    assert!(waits.interrupt.wakeup.wait(Deadline::after(Duration::ZERO)));
+    assert!(pulse.take_news());
+}

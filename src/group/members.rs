@@ -164,6 +164,11 @@ impl Members {
         }
     }
 
+    /// Wakes all members that wait: the broker is being closed.
+    pub(crate) fn wake_all(&self) {
+        self.groups.lock().values().for_each(Group::wake_all);
+    }
+
     /// The names of the groups that have members, in order.
     pub(crate) fn names(&self, now: Duration) -> Vec<String> {
         let mut groups = self.groups.lock();

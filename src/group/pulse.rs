@@ -87,7 +87,7 @@ impl Pulse {
 
     /// Ends the member: another one has its instance id now.
     pub(crate) fn replace(&self) {
-        self.last_poll.store(REPLACED, Ordering::Release);
+        self.last_poll.swap(REPLACED, Ordering::AcqRel);
     }
 
     pub(crate) fn ended(&self) -> Option<Ended> {

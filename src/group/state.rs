@@ -551,6 +551,11 @@ impl Group {
         self.tell(&concerned);
     }
 
+    /// Tells everybody.
+    pub(crate) fn wake_all(&self) {
+        self.members.iter().for_each(|member| member.pulse.announce());
+    }
+
     fn tell(&self, concerned: &BTreeSet<MemberId>) {
         let concerned = self.members.iter().filter(|member| concerned.contains(&member.id));
         concerned.for_each(|member| member.pulse.announce());

@@ -590,17 +590,22 @@ fn a_listener_may_seek() {
 #[test]
 fn a_listener_cannot_poll() {
     let (broker, _) = broker();
-    let answer = Arc::new(Mutex::new(None));
+    let answers = Arc::new(Mutex::new(Vec::new()));
     let listener = {
-        let answer = Arc::clone(&answer);
+        let answers = Arc::clone(&answers);
         OnAssigned(move |consumer: &mut Consumer| {
-            *answer.lock().unwrap() = Some(consumer.poll(Duration::ZERO).map(|r| r.len()));
+            // Whether or not there is anything to do for the group.
+            for _ in 0..2 {
+                answers.lock().unwrap().push(consumer.poll(Duration::ZERO).map(|r| r.len()));
+            }
             Ok(())
         })
     };
-    member(&broker).rebalance_listener(listener).subscribe(["orders"]).unwrap();
-    let answer = answer.lock().unwrap().take();
-    assert!(matches!(answer, Some(Err(Error::InvalidState(_)))), "{answer:?}");
+    let consumer = member(&broker).rebalance_listener(listener).subscribe(["orders"]);
+    let answers = answers.lock().unwrap();
+    assert!(answers.iter().all(|answer| matches!(answer, Err(Error::InvalidState(_)))));
+    assert_eq!(answers.len(), 2);
+    assert_eq!(poll(&mut consumer.unwrap()).len(), 40);
 }
 
 #[test]
