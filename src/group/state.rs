@@ -218,11 +218,11 @@ impl Group {
         }
     }
 
-    /// Moves to another phase; an event that cannot be leaves it where it is.
+    /// Moves to another phase. Whoever calls this has made sure that the event can be.
     fn transition(&mut self, event: Event) {
-        if let Some(next) = self.phase.next(event) {
-            self.phase = next;
-        }
+        let next = self.phase.next(event);
+        debug_assert!(next.is_some(), "{event:?} while {:?}", self.phase);
+        self.phase = next.unwrap_or(self.phase);
     }
 
     /// Topics, or what members subscribe to, have changed: another generation, unless this one's assignment
@@ -311,7 +311,9 @@ impl Group {
         // Free for the successor to take, and for nobody else unless they were to go to others.
         self.owners.retain(|_, owner| *owner != old);
         self.target.values_mut().filter(|member| **member == old).for_each(|it| *it = new);
-        if subscribes_alike {
+        // An assignment that is being computed knows the predecessor, and would go nowhere.
+        let is_being_computed = matches!(self.phase, Phase::Assigning { by: Some(_) });
+        if subscribes_alike && !is_being_computed {
             self.settle();
             self.announce();
         } else {
@@ -529,6 +531,9 @@ impl Group {
 
     /// Looks whether everything has arrived. The share of a member that is away waits for its successor.
     fn settle(&mut self) {
+        if !matches!(self.phase, Phase::Reconciling | Phase::Stable) {
+            return;
+        }
         let away: BTreeSet<MemberId> = (self.members.iter())
             .filter(|member| member.presence == Presence::Away)
             .map(|member| member.id)

@@ -339,6 +339,21 @@ fn a_worker_that_is_restarted_has_its_share_back_and_nobody_else_notices() {
 }
 
 #[test]
+fn a_worker_that_is_restarted_while_an_assignment_is_computed_is_not_forgotten() {
+    let mut group = Group::default();
+    let one = try_join(&mut group, 1, named("a")).unwrap();
+    let two = try_join(&mut group, 2, named("b")).unwrap();
+    group.set_topics(topics(4));
+    let asked = group.claim(two.member_id).unwrap();
+    group.leave(one.member_id, NOW);
+    let again = try_join(&mut group, 3, named("a")).unwrap();
+    group.assigned(&asked, assignor::assign(&*asked.assignor, &asked.subscription));
+    assert_eq!(group.step(&two), Ok(Step::Nothing), "out of date");
+    assign(&mut group, &again);
+    assert_eq!((take(&mut group, &again).len(), take(&mut group, &two).len()), (2, 2));
+}
+
+#[test]
 fn a_worker_that_does_not_come_back_in_time_loses_its_share() {
     let mut group = Group::default();
     let one = try_join(&mut group, 1, named("a")).unwrap();
@@ -405,6 +420,7 @@ enum Op {
     Leave(usize),
     Silent(usize),
     Poll(usize),
+    Claim(usize),
     Revoked(usize),
     Grow,
 }
@@ -415,6 +431,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<usize>().prop_map(Op::Leave),
         1 => any::<usize>().prop_map(Op::Silent),
         6 => any::<usize>().prop_map(Op::Poll),
+        2 => any::<usize>().prop_map(Op::Claim),
         3 => any::<usize>().prop_map(Op::Revoked),
         1 => Just(Op::Grow),
     ]
@@ -425,6 +442,8 @@ struct Seen {
     membership: Membership,
     reads: BTreeSet<TopicPartition>,
     to_give_back: Vec<TopicPartition>,
+    /// The assignment that it computes.
+    asked: Option<ToAssign>,
 }
 
 #[derive(Default)]
@@ -443,7 +462,7 @@ impl World {
                 let joining = if *is_named { named("a") } else { joining() };
                 let membership = try_join(&mut self.group, self.next_id, joining).unwrap();
                 let (reads, to_give_back) = (BTreeSet::new(), Vec::new());
-                self.members.push(Seen { membership, reads, to_give_back });
+                self.members.push(Seen { membership, reads, to_give_back, asked: None });
                 self.group.set_topics(topics(self.partitions));
             }
             Op::Grow => {
@@ -463,6 +482,13 @@ impl World {
                 self.group.expire(NOW);
             }
             Op::Poll(at) if !self.members.is_empty() => self.poll(at % self.members.len()),
+            Op::Claim(at) if !self.members.is_empty() => {
+                let at = at % self.members.len();
+                let seen = &mut self.members[at];
+                if seen.asked.is_none() {
+                    seen.asked = self.group.claim(seen.membership.member_id);
+                }
+            }
             Op::Revoked(at) if !self.members.is_empty() => {
                 let at = at % self.members.len();
                 let seen = &mut self.members[at];
@@ -479,7 +505,8 @@ impl World {
         if !seen.to_give_back.is_empty() {
             return;
         }
-        if let Some(asked) = self.group.claim(seen.membership.member_id) {
+        let claimed = seen.asked.take();
+        if let Some(asked) = claimed.or_else(|| self.group.claim(seen.membership.member_id)) {
             let assignment = assignor::assign(&*asked.assignor, &asked.subscription);
             self.group.assigned(&asked, assignment);
         }
