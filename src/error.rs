@@ -246,8 +246,8 @@ pub enum Error {
         operation: &'static str,
     },
 
-    /// The consumer has no such partition assigned.
-    #[error("{topic_partition} is not assigned to this consumer; subscribe or assign it first")]
+    /// The consumer does not have this partition: it never had, or its group has given it to another.
+    #[error("{topic_partition} is not assigned to this consumer, or not any more")]
     NotAssigned {
         /// The partition.
         topic_partition: TopicPartition,
@@ -257,22 +257,67 @@ pub enum Error {
     #[error("{0}")]
     InvalidState(&'static str),
 
-    /// The group has a member already, and cannot be shared.
-    #[error("group {group:?} has a member already; drop or close that consumer first")]
+    /// The group has members, and only they may change what it has committed.
+    #[error("group {group:?} has members; drop or close these consumers first")]
     GroupOccupied {
         /// The group.
         group: String,
     },
 
-    /// The group has moved on without this member: its commits no longer count. Subscribe again.
-    #[error("group {group:?} is at generation {current}; this member belongs to {generation}")]
+    /// The group has gone on without this member, which has not polled for its `max.poll.interval.ms`:
+    /// its commits no longer count. Its next poll joins again, and begins where the group is.
+    #[error(
+        "group {group:?} is at generation {current}, and this member, which has not polled for too \
+         long, at {generation}: it is out until it polls again"
+    )]
     FencedGeneration {
         /// The group.
         group: String,
-        /// The member's generation.
+        /// The last generation that the member has heard of.
         generation: u32,
         /// The group's.
         current: u32,
+    },
+
+    /// Another consumer has joined under this one's instance id, or the member was removed: this
+    /// consumer is out for good.
+    #[error(
+        "group {group:?} has another consumer as {instance_id:?} by now, or has removed it: this one is out"
+    )]
+    FencedInstanceId {
+        /// The group.
+        group: String,
+        /// The instance id.
+        instance_id: String,
+    },
+
+    /// The group has no such member.
+    #[error("group {group:?} has no member with the instance id {instance_id:?}")]
+    UnknownMember {
+        /// The group.
+        group: String,
+        /// The instance id.
+        instance_id: String,
+    },
+
+    /// The group has as many members as it may have: the broker's `group_max_size`.
+    #[error("group {group:?} is full: it has {max_size} members, the broker's group.max.size")]
+    GroupMaxSizeReached {
+        /// The group.
+        group: String,
+        /// How many it may have.
+        max_size: usize,
+    },
+
+    /// The group's members divide its partitions by another assignor.
+    #[error("group {group:?} goes by the assignor {expected:?}, and this consumer by {assignor:?}")]
+    InconsistentAssignor {
+        /// The group.
+        group: String,
+        /// The name of the consumer's assignor.
+        assignor: String,
+        /// The name of the group's.
+        expected: String,
     },
 
     /// A group id is missing, empty or too long.
@@ -347,7 +392,8 @@ impl Error {
             | Error::BufferFull { .. }
             | Error::TimedOut { .. }
             | Error::Locked { .. }
-            | Error::GroupOccupied { .. } => true,
+            | Error::GroupOccupied { .. }
+            | Error::GroupMaxSizeReached { .. } => true,
             Error::Io { source, .. } => is_passing(source),
             Error::SendFailed { source, .. } => source.is_retriable(),
             _ => false,
@@ -369,7 +415,7 @@ impl Error {
             | Error::Closed { .. }
             | Error::Corrupt(_)
             | Error::UnsupportedFormat { .. }
-            | Error::FencedGeneration { .. } => true,
+            | Error::FencedInstanceId { .. } => true,
             Error::SendFailed { source, .. } => source.is_fatal(),
             _ => false,
         }

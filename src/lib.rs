@@ -52,7 +52,7 @@
 //!
 //! A [`Consumer`] has a position in each of its partitions: the offset of the record it will be given
 //! next. Without a group the position is all there is. With one, it commits how far it has come, and
-//! whoever is the group's member next goes on there. [`Consumer::commit`] is durable when it returns.
+//! whoever has the partition next goes on there. [`Consumer::commit`] is durable when it returns.
 //!
 //! ```
 //! # use std::time::Duration;
@@ -78,6 +78,45 @@
 //!
 //! A consumer can also go where it likes: [`Consumer::seek`], [`Consumer::seek_to_beginning`],
 //! [`Consumer::seek_to_end`], [`Consumer::seek_to_timestamp`].
+//!
+//! # Many workers
+//!
+//! Several consumers of one group, each on a thread of its own, divide the partitions: each partition is
+//! read by one of them at a time, and so the records of a key are worked on in order. When a consumer is
+//! made, dropped (also by a panic), or does not poll for
+//! [`max_poll_interval`](ConsumerBuilder::max_poll_interval), partitions move, each from where the group
+//! has committed; those that stay where they are are read on meanwhile.
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use sapwood::{Broker, Record, Result, TopicConfig};
+//! # let broker = Broker::in_memory()?;
+//! # let orders = broker.create_topic("orders", TopicConfig::default().partitions(4))?;
+//! # for partition in orders.partitions() { partition.append(&[Record::new("x")])?; }
+//! let worker = || -> Result<usize> {
+//!     let mut consumer = broker.consumer().group("billing").subscribe(["orders"])?;
+//!     let mut done = 0;
+//!     loop {
+//!         let records = consumer.poll(Duration::from_millis(50))?;
+//!         if records.is_empty() {
+//!             return consumer.close().map(|()| done);
+//!         }
+//!         done += records.len();
+//!     }
+//! };
+//! let done = std::thread::scope(|scope| {
+//!     let workers = [scope.spawn(worker), scope.spawn(worker)];
+//!     workers.map(|worker| worker.join().expect("no worker panics"))
+//! });
+//! let [one, other] = done;
+//! assert_eq!(one? + other?, 4);
+//! # Ok::<(), sapwood::Error>(())
+//! ```
+//!
+//! A [`RebalanceListener`] is told what comes and goes, in time to commit. [`Broker::describe_group`] shows
+//! who has what. A worker that is restarted finds its partitions waiting for it if it has an
+//! [`instance_id`](ConsumerBuilder::instance_id). Members are of this process and end with it; what is
+//! stored is what was committed.
 //!
 //! # Durability
 //!
@@ -125,6 +164,8 @@
 //!   locked, after the [`Broker`] itself is dropped. [`Broker::close`] ends them all.
 //! - More partitions later ([`Broker::add_partitions`]) move keys to other partitions.
 //! - A consumer that does not commit starts again where the group last committed.
+//! - A member of a group that stops polling, because it is slow or waits for something else, holds up what
+//!   its group asks of it, and after five minutes loses its partitions.
 //! - [`ReadMode::Mapped`], the default, borrows records from mapped files. If the disk fails under
 //!   them, or another program truncates them, the process is ended by `SIGBUS`.
 //! - After [`std::process::exit`] or a panic in `main` nothing is lost that was acknowledged, but
@@ -182,9 +223,11 @@ mod topic_partition;
 pub use broker::Broker;
 pub use broker::backup::{BackupReport, PartitionBackup};
 pub use broker::config::BrokerBuilder;
+pub use broker::groups::{OffsetSpec, PlannedReset};
 pub use broker::salvage::{Fate, FileAccount, FilePart, PartitionSalvage, SalvageReport, salvage};
 pub use broker::verify::{PartitionVerification, VerifyProgress, VerifyReport};
 pub use consumer::config::{AutoOffsetReset, ConsumerBuilder};
+pub use consumer::listener::RebalanceListener;
 pub use consumer::records::{ConsumerRecord, ConsumerRecords, ConsumerRecordsIter, OwnedRecord};
 pub use consumer::{Consumer, WakeupHandle};
 pub use dump::batch::{BatchDump, RecordDump, RecordsDump};
@@ -194,7 +237,11 @@ pub use dump::{CheckpointDump, DirectoryDump, PartitionDump, TopicDump};
 pub use error::{Corruption, Error, Result, TrySendError};
 #[cfg(any(test, feature = "sim"))]
 pub use fs::sim::{DiskCall, DiskCallKind, PowerLoss, SimulatedDisk, Verdict};
-pub use group::{GroupDescription, GroupOffset, OffsetAndMetadata};
+pub use group::assignor::range::RangeAssignor;
+pub use group::assignor::round_robin::RoundRobinAssignor;
+pub use group::assignor::sticky::CooperativeStickyAssignor;
+pub use group::assignor::{Assignor, GroupSubscription, MemberSubscription};
+pub use group::{GroupDescription, GroupOffset, GroupState, MemberDescription, OffsetAndMetadata};
 pub use log::config::{Durability, TopicConfig, WhenFull};
 pub use log::recovery::{CutTail, PartitionRecovery, RecoveryMode};
 pub use metrics::{GroupLag, LatencySnapshot, MetricsSnapshot};

@@ -31,6 +31,9 @@ const RETENTION_CHECK_INTERVAL: Duration = Duration::from_secs(300);
 /// A log that is appended to holds its segment and its checkpoint open.
 const FILES_PER_LOG: usize = 2;
 
+/// How many members a group may have unless the builder says otherwise (contract, clause 11).
+const GROUP_MAX_SIZE: usize = 1_000;
+
 /// Settings of a [`Broker`], and the way to open it. See [`Broker::builder`].
 ///
 /// ```
@@ -58,6 +61,7 @@ pub struct BrokerBuilder {
     background_thread: bool,
     retention_check_interval: Duration,
     max_open_files: Option<usize>,
+    group_max_size: usize,
 }
 
 impl BrokerBuilder {
@@ -72,6 +76,7 @@ impl BrokerBuilder {
             background_thread: true,
             retention_check_interval: RETENTION_CHECK_INTERVAL,
             max_open_files: None,
+            group_max_size: GROUP_MAX_SIZE,
         }
     }
 
@@ -165,6 +170,14 @@ impl BrokerBuilder {
         self
     }
 
+    /// How many members a consumer group may have. One more is refused with
+    /// [`Error::GroupMaxSizeReached`]. Default: 1,000. Kafka: `group.max.size`, which has no limit unless
+    /// it is set.
+    pub fn group_max_size(mut self, group_max_size: usize) -> Self {
+        self.group_max_size = group_max_size;
+        self
+    }
+
     /// Opens the broker for writing. See [`Broker::open`].
     ///
     /// # Errors
@@ -211,7 +224,7 @@ impl BrokerBuilder {
         let (manager, report) = found.open()?;
         tell(&report);
         let manager = Arc::new(manager);
-        let groups = Arc::new(GroupCoordinator::open(&manager)?);
+        let groups = Arc::new(GroupCoordinator::open(&manager, self.group_max_size)?);
         let maintenance = Arc::new(Maintenance::new(self.clock, self.retention_check_interval));
         let shared = Arc::new(Shared {
             manager,

@@ -5,7 +5,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod config;
-mod groups;
+pub(crate) mod groups;
 pub(crate) mod maintenance;
 pub(crate) mod salvage;
 pub(crate) mod verify;
@@ -356,6 +356,8 @@ impl Broker {
         self.0.manager.end_waiting_for_room();
         let flushed = self.0.maintenance.close();
         self.0.manager.fence();
+        // A member that has no partition waits for none of the logs that were just fenced.
+        self.0.groups.members().wake_all();
         let closed = self.0.manager.close();
         flushed.and(closed)
     }

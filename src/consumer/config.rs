@@ -1,10 +1,18 @@
 //! The settings of a consumer.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::Broker;
+use crate::consumer::listener::RebalanceListener;
 use crate::error::{Error, Result};
-use crate::group::check_group_id;
+use crate::group::assignor::Assignor;
+use crate::group::assignor::range::RangeAssignor;
+use crate::group::assignor::round_robin::RoundRobinAssignor;
+use crate::group::assignor::sticky::CooperativeStickyAssignor;
+use crate::group::state::{Coming, Joining};
+use crate::group::{GROUP_ID_LENGTH_MAX, check_group_id};
 
 /// Where a consumer begins in a partition for which its group has committed nothing, and where it
 /// goes on when its position no longer exists because retention has passed it by.
@@ -19,6 +27,10 @@ pub enum AutoOffsetReset {
     #[default]
     Earliest,
     /// After the newest record there is when the consumer is made (Kafka: when it first polls).
+    ///
+    /// In a group it is the first member that says where that is: whoever has the partition next begins
+    /// there too as long as nothing is committed, and skips nothing (Kafka: at the end of its own moment).
+    /// Partitions that are added later are read from their start.
     Latest,
     /// Nowhere: `poll` gives [`Error::NoCommittedOffset`] or [`Error::OffsetOutOfRange`] until you
     /// seek. Kafka calls this `none`.
@@ -38,6 +50,24 @@ pub(crate) struct ConsumerConfig {
     pub(crate) max_poll_records: usize,
     pub(crate) fetch_max_bytes: usize,
     pub(crate) max_partition_fetch_bytes: usize,
+    pub(crate) client_id: String,
+    pub(crate) instance_id: Option<String>,
+    pub(crate) max_poll_interval: Duration,
+    pub(crate) assignor: Arc<dyn Assignor>,
+}
+
+impl ConsumerConfig {
+    /// What the consumer says about itself when it joins a group.
+    pub(crate) fn joining(&self, topics: &[String]) -> Joining {
+        Joining {
+            client_id: Arc::from(self.client_id.as_str()),
+            instance_id: self.instance_id.as_deref().map(Arc::from),
+            topics: topics.iter().map(|topic| Arc::from(topic.as_str())).collect(),
+            max_poll_interval: self.max_poll_interval,
+            assignor: Arc::clone(&self.assignor),
+            coming: Coming::New,
+        }
+    }
 }
 
 /// Settings of a [`Consumer`](crate::Consumer), and the way to make one. See [`Broker::consumer`].
@@ -60,11 +90,11 @@ pub(crate) struct ConsumerConfig {
 /// assert!(consumer.poll(Duration::ZERO)?.is_empty());
 /// # Ok::<(), sapwood::Error>(())
 /// ```
-#[derive(Debug, Clone)]
 #[must_use]
 pub struct ConsumerBuilder {
     pub(crate) broker: Broker,
     pub(crate) config: ConsumerConfig,
+    pub(crate) listener: Option<Box<dyn RebalanceListener>>,
 }
 
 impl ConsumerBuilder {
@@ -78,13 +108,19 @@ impl ConsumerBuilder {
             max_poll_records: 500,
             fetch_max_bytes: 50 << 20,
             max_partition_fetch_bytes: 1 << 20,
+            client_id: "consumer".to_owned(),
+            instance_id: None,
+            max_poll_interval: Duration::from_secs(300),
+            assignor: Arc::new(CooperativeStickyAssignor),
         };
-        Self { broker, config }
+        Self { broker, config, listener: None }
     }
 
-    /// The group under whose name progress is committed, and found again after a restart.
+    /// The group that the consumer is in: its consumers divide the partitions of their topics among them,
+    /// in whichever threads of the process they are, and progress is committed under its name and found
+    /// again after a restart.
     ///
-    /// Default: none; then nothing can be committed. 1 to 249 bytes. Kafka: `group.id`.
+    /// Default: none; then the consumer reads everything, and nothing can be committed. 1 to 249 bytes. Kafka: `group.id`.
     pub fn group(mut self, group: impl Into<String>) -> Self {
         self.config.group = Some(group.into());
         self
@@ -143,6 +179,59 @@ impl ConsumerBuilder {
         self
     }
 
+    /// What the consumer is called in [`Broker::describe_group`]; it need not be unique.
+    ///
+    /// Default `consumer`. Kafka: `client.id`.
+    pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
+        self.config.client_id = client_id.into();
+        self
+    }
+
+    /// What this consumer is called in its group across restarts: *static membership* (KIP-345).
+    ///
+    /// When it is dropped or closed, its share of the partitions waits for a consumer of the same name:
+    /// one that comes within [`max_poll_interval`](Self::max_poll_interval) has it at once, and the other
+    /// members notice nothing. Until then nobody reads these partitions; if nobody comes, or after
+    /// [`Broker::remove_group_member`], they go to the others. Of two consumers of one name at the same
+    /// time, the later one has the share, and the earlier one is told
+    /// [`FencedInstanceId`](Error::FencedInstanceId) by its next poll or commit.
+    ///
+    /// Default: none; the partitions of a consumer that is dropped go to the others at once. 1 to 249
+    /// bytes. Only with a group. Kafka: `group.instance.id`; there the time is `session.timeout.ms`.
+    pub fn instance_id(mut self, instance_id: impl Into<String>) -> Self {
+        self.config.instance_id = Some(instance_id.into());
+        self
+    }
+
+    /// How long a member of a group may go without polling. Then it is taken for dead: its partitions go
+    /// to others, its commits are refused, and its next poll joins anew.
+    ///
+    /// Set it to more than the longest time that the work on one poll's records takes. While the consumer
+    /// waits in a poll it is alive. Polling is the only sign of life, so there is no `session.timeout.ms`
+    /// besides; a consumer that is dropped, also by a panic, leaves at once.
+    ///
+    /// Default 5 minutes; from 1 ms. Kafka: `max.poll.interval.ms`.
+    pub fn max_poll_interval(mut self, interval: Duration) -> Self {
+        self.config.max_poll_interval = interval;
+        self
+    }
+
+    /// What divides the partitions of the group among its members. All members must use one of the same
+    /// name.
+    ///
+    /// Default [`CooperativeStickyAssignor`]. Whatever the assignor, a partition that stays where it is is
+    /// read on without a break. Kafka: `partition.assignment.strategy`.
+    pub fn assignor(mut self, assignor: impl Assignor + 'static) -> Self {
+        self.config.assignor = Arc::new(assignor);
+        self
+    }
+
+    /// Who is told when partitions come and go. Default: nobody. Kafka: the argument of `subscribe`.
+    pub fn rebalance_listener(mut self, listener: impl RebalanceListener + 'static) -> Self {
+        self.listener = Some(Box::new(listener));
+        self
+    }
+
     /// Sets a property by Kafka's name, the value given as text in Kafka's form.
     ///
     /// ```
@@ -171,17 +260,28 @@ impl ConsumerBuilder {
             "enable.auto.commit" => read_bool(value).map(|enabled| {
                 config.auto_commit = enabled.then_some(config.auto_commit_interval);
             }),
-            "auto.commit.interval.ms" => {
-                let millis = value.trim().parse().map_err(|_| "a number of milliseconds");
-                millis.map(|millis| {
-                    config.auto_commit_interval = Duration::from_millis(millis);
-                    config.auto_commit = config.auto_commit.and(Some(config.auto_commit_interval));
-                })
-            }
+            "auto.commit.interval.ms" => read_millis(value).map(|interval| {
+                config.auto_commit_interval = interval;
+                config.auto_commit = config.auto_commit.and(Some(interval));
+            }),
             "max.poll.records" => read_number(value).map(|n| config.max_poll_records = n),
             "fetch.max.bytes" => read_number(value).map(|n| config.fetch_max_bytes = n),
             "max.partition.fetch.bytes" => {
                 read_number(value).map(|n| config.max_partition_fetch_bytes = n)
+            }
+            "client.id" => {
+                value.clone_into(&mut config.client_id);
+                Ok(())
+            }
+            "group.instance.id" => {
+                config.instance_id = Some(value.to_owned());
+                Ok(())
+            }
+            "max.poll.interval.ms" => {
+                read_millis(value).map(|interval| config.max_poll_interval = interval)
+            }
+            "partition.assignment.strategy" => {
+                read_assignor(value).map(|assignor| config.assignor = assignor)
             }
             _ => {
                 let reason = format!("no such setting of a consumer; there are {PROPERTY_NAMES}");
@@ -197,6 +297,16 @@ impl ConsumerBuilder {
         if let Some(group) = &config.group {
             check_group_id(group)?;
         }
+        if let Some(instance_id) = &config.instance_id {
+            let reason = match (instance_id.len(), &config.group) {
+                (1..=GROUP_ID_LENGTH_MAX, Some(_)) => None,
+                (_, None) => Some("it names a member of a group, and there is no group"),
+                _ => Some("it must be 1 to 249 bytes"),
+            };
+            if let Some(reason) = reason {
+                return Err(invalid("group.instance.id", instance_id, reason.to_owned()));
+            }
+        }
         for (name, value) in [
             ("max.poll.records", config.max_poll_records),
             ("fetch.max.bytes", config.fetch_max_bytes),
@@ -206,18 +316,28 @@ impl ConsumerBuilder {
                 return Err(invalid(name, "0", "it must be at least 1".to_owned()));
             }
         }
-        match config.auto_commit {
-            Some(interval) if interval < Duration::from_millis(1) => {
+        for (name, interval) in [
+            ("auto.commit.interval.ms", config.auto_commit),
+            ("max.poll.interval.ms", Some(config.max_poll_interval)),
+        ] {
+            if let Some(interval) = interval.filter(|interval| interval.as_millis() == 0) {
                 let value = interval.as_millis().to_string();
-                Err(invalid("auto.commit.interval.ms", &value, "it must be at least 1".to_owned()))
+                return Err(invalid(name, &value, "it must be at least 1".to_owned()));
             }
-            _ => Ok(()),
         }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ConsumerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerBuilder").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
 const PROPERTY_NAMES: &str = "group.id, auto.offset.reset, enable.auto.commit, \
-    auto.commit.interval.ms, max.poll.records, fetch.max.bytes and max.partition.fetch.bytes";
+    auto.commit.interval.ms, max.poll.records, fetch.max.bytes, max.partition.fetch.bytes, client.id, \
+    group.instance.id, max.poll.interval.ms and partition.assignment.strategy";
 
 fn invalid(name: &str, value: &str, reason: String) -> Error {
     Error::InvalidConfig { name: name.to_owned(), value: value.to_owned(), reason }
@@ -234,6 +354,23 @@ fn read_policy(value: &str) -> Result<AutoOffsetReset, &'static str> {
 
 fn read_bool(value: &str) -> Result<bool, &'static str> {
     value.trim().parse().map_err(|_| "true or false")
+}
+
+fn read_millis(value: &str) -> Result<Duration, &'static str> {
+    value.trim().parse().map(Duration::from_millis).map_err(|_| "a number of milliseconds")
+}
+
+/// By its name, or by that of Kafka's class.
+fn read_assignor(value: &str) -> Result<Arc<dyn Assignor>, &'static str> {
+    let name = value.trim();
+    match name.strip_prefix("org.apache.kafka.clients.consumer.").unwrap_or(name) {
+        "range" | "RangeAssignor" => Ok(Arc::new(RangeAssignor)),
+        "roundrobin" | "RoundRobinAssignor" => Ok(Arc::new(RoundRobinAssignor)),
+        "cooperative-sticky" | "CooperativeStickyAssignor" => {
+            Ok(Arc::new(CooperativeStickyAssignor))
+        }
+        _ => Err("range, roundrobin or cooperative-sticky"),
+    }
 }
 
 fn read_number(value: &str) -> Result<usize, &'static str> {

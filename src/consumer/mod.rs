@@ -2,15 +2,18 @@
 //!
 //! [`Consumer`] ties together the partitions and positions ([`subscription`]), the reading
 //! ([`fetcher`]) and the group ([`membership`]); what it can be asked about these stands in
-//! [`positions`] and [`commits`]. It works on the caller's thread alone; while it waits in `poll` it
-//! leaves a wakeup with each of its partitions.
+//! [`positions`] and [`commits`], and what it does when its group changes in [`rebalance`]. It works on
+//! the caller's thread alone; while it waits in `poll` it leaves a wakeup with each of its partitions.
 
 mod buffered;
 mod commits;
 pub(crate) mod config;
 mod fetcher;
+pub(crate) mod listener;
+mod matching;
 mod membership;
 mod positions;
+mod rebalance;
 pub(crate) mod records;
 mod subscription;
 #[cfg(test)]
@@ -21,8 +24,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use self::config::{ConsumerBuilder, ConsumerConfig};
+use self::config::ConsumerBuilder;
 use self::fetcher::Fetcher;
+use self::listener::ListenerSlot;
+use self::matching::Matching;
 use self::membership::GroupMember;
 use self::records::ConsumerRecords;
 use self::subscription::{StartPolicy, Subscription};
@@ -50,14 +55,15 @@ impl Broker {
 impl ConsumerBuilder {
     /// Makes a consumer of all partitions of some topics, those included that they get later.
     ///
-    /// With a group it joins the group, which must have no other consumer, and begins where the
-    /// group has left off. Does not block, except that the first group of a broker ever creates
-    /// the internal topic `__consumer_offsets`, durably.
+    /// With a group it joins the group: its members divide the partitions, and each begins where the
+    /// group has left off. What it gets at once is what nobody has; what others have to give back for it
+    /// comes with its next polls, after theirs. Does not block, except that the first group of a broker
+    /// ever creates the internal topic `__consumer_offsets`, durably.
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownTopic`]; [`Error::GroupOccupied`] if the group has a consumer;
-    /// [`Error::InvalidGroup`] and [`Error::InvalidConfig`] for settings that make no sense, also
+    /// [`Error::UnknownTopic`]; [`Error::GroupMaxSizeReached`]; [`Error::InconsistentAssignor`] if the
+    /// group divides its partitions by another one; [`Error::InvalidGroup`] and [`Error::InvalidConfig`] for settings that make no sense, also
     /// when no topic is named; [`Error::Closed`].
     pub fn subscribe<T: AsRef<str>>(self, topics: impl IntoIterator<Item = T>) -> Result<Consumer> {
         self.validate()?;
@@ -65,7 +71,49 @@ impl ConsumerBuilder {
             topics.into_iter().map(|topic| topic.as_ref().to_owned()).collect();
         names.sort();
         names.dedup();
-        Consumer::subscribe(self.broker, &self.config, names)
+        if names.is_empty() {
+            return Err(Error::InvalidConfig {
+                name: "topics".to_owned(),
+                value: String::new(),
+                reason: "a consumer subscribes to at least one topic".to_owned(),
+            });
+        }
+        Consumer::subscribe(self, &names, None)
+    }
+
+    /// Makes a consumer of all topics whose names the predicate accepts, those included that are created
+    /// later; it is asked again whenever topics have come or gone, by the next poll. Internal topics,
+    /// whose names begin with `__`, are left out. There need not be any that match.
+    ///
+    /// Otherwise as [`subscribe`](Self::subscribe). Topics that come later are read from their start,
+    /// whatever the reset policy. Kafka: `subscribe` with a `Pattern`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use sapwood::{Broker, Record, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// let consumer = broker.consumer().group("audit");
+    /// let mut consumer = consumer.subscribe_matching(|topic| topic.starts_with("orders."))?;
+    /// let europe = broker.create_topic("orders.europe", TopicConfig::default())?;
+    /// europe.partition(0)?.append(&[Record::new("paid")])?;
+    /// assert_eq!(consumer.poll(Duration::ZERO)?.len(), 1);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Self::subscribe), but for those about topics.
+    pub fn subscribe_matching(
+        self,
+        predicate: impl FnMut(&str) -> bool + Send + 'static,
+    ) -> Result<Consumer> {
+        self.validate()?;
+        self.broker.check_open()?;
+        self.broker.manager().follow_topics()?;
+        let mut matching = Matching::new(predicate);
+        let topics = matching.changed(self.broker.manager()).unwrap_or_default();
+        let names: Vec<String> = topics.iter().map(ToString::to_string).collect();
+        Consumer::subscribe(self, &names, Some(matching))
     }
 
     /// Makes a consumer of just these partitions.
@@ -83,7 +131,7 @@ impl ConsumerBuilder {
         let mut partitions: Vec<TopicPartition> = partitions.into_iter().collect();
         partitions.sort();
         partitions.dedup();
-        Consumer::assign(self.broker, &self.config, &partitions)
+        Consumer::assign(self, &partitions)
     }
 }
 
@@ -91,8 +139,11 @@ impl ConsumerBuilder {
 ///
 /// A consumer has a *position* in each of its partitions: the offset of the record that it returns
 /// next. [`poll`](Self::poll) moves it. With a group, [`commit`](Self::commit) stores the positions
-/// durably, and the group's next consumer begins there: after a restart, records that were returned
-/// but not committed come again, and none is skipped.
+/// durably, and whoever of the group has the partition next begins there: after a restart, or when a
+/// partition moves, records that were returned but not committed come again, and none is skipped.
+///
+/// The consumers of one group that [subscribe](ConsumerBuilder::subscribe) divide the partitions; which ones
+/// are this consumer's may change with every poll.
 ///
 /// One thread uses a consumer at a time; it can be moved between threads. Dropping it leaves the
 /// group at once without committing anything; [`close`](Self::close) commits first. It keeps the
@@ -123,6 +174,8 @@ pub struct Consumer {
     /// `None` for a consumer without a group.
     member: Option<GroupMember>,
     subscription: Subscription,
+    /// `None` unless it subscribes by a predicate.
+    matching: Option<Matching>,
     fetcher: Fetcher,
     /// `None`: only on demand.
     auto_commit: Option<Duration>,
@@ -131,6 +184,7 @@ pub struct Consumer {
     /// When to look next for what the writing process has done to topics, on the same clock.
     follow_topics_at: Duration,
     interrupt: Arc<Interrupt>,
+    listener: ListenerSlot,
 }
 
 /// What wakes a consumer that waits.
@@ -171,45 +225,51 @@ impl WakeupHandle {
 }
 
 impl Consumer {
-    fn subscribe(broker: Broker, config: &ConsumerConfig, topics: Vec<String>) -> Result<Self> {
+    fn subscribe(
+        builder: ConsumerBuilder,
+        topics: &[String],
+        matching: Option<Matching>,
+    ) -> Result<Self> {
+        let broker = &builder.broker;
         broker.check_open()?;
-        if topics.is_empty() {
-            return Err(Error::InvalidConfig {
-                name: "topics".to_owned(),
-                value: String::new(),
-                reason: "a consumer subscribes to at least one topic".to_owned(),
-            });
-        }
         broker.manager().follow_topics()?;
-        let subscription = Subscription::to_topics(broker.manager(), topics)?;
-        let member = config.group.as_deref().map(|group| GroupMember::join(&broker, group));
-        Self::new(broker, config, subscription, member.transpose()?)
+        if matching.is_none() {
+            topics.iter().try_for_each(|topic| broker.manager().topic(topic).map(drop))?;
+        }
+        let Some(group) = builder.config.group.clone() else {
+            let subscription = Subscription::to_topics(broker.manager(), topics);
+            return Self::new(builder, Interrupt::default(), None, (subscription, matching));
+        };
+        let interrupt = Interrupt::default();
+        let joining = builder.config.joining(topics);
+        let member = GroupMember::join(broker, &group, joining, &interrupt.wakeup)?;
+        let reads = (Subscription::in_group(topics), matching);
+        Self::new(builder, interrupt, Some(member), reads)
     }
 
-    fn assign(
-        broker: Broker,
-        config: &ConsumerConfig,
-        partitions: &[TopicPartition],
-    ) -> Result<Self> {
+    fn assign(builder: ConsumerBuilder, partitions: &[TopicPartition]) -> Result<Self> {
+        let broker = &builder.broker;
         broker.check_open()?;
         broker.manager().follow_topics()?;
         let subscription = Subscription::to_partitions(broker.manager(), partitions)?;
-        let member = config.group.as_deref().map(|group| GroupMember::standalone(&broker, group));
-        Self::new(broker, config, subscription, member)
+        let group = builder.config.group.as_deref();
+        let member = group.map(|group| GroupMember::standalone(broker, group));
+        Self::new(builder, Interrupt::default(), member, (subscription, None))
     }
 
     fn new(
-        broker: Broker,
-        config: &ConsumerConfig,
-        subscription: Subscription,
+        builder: ConsumerBuilder,
+        interrupt: Interrupt,
         member: Option<GroupMember>,
+        (subscription, matching): (Subscription, Option<Matching>),
     ) -> Result<Self> {
+        let ConsumerBuilder { broker, config, listener } = builder;
         let start = StartPolicy {
             broker: broker.clone(),
             group: config.group.clone(),
             reset: config.auto_offset_reset,
         };
-        let fetcher = Fetcher::new(start, config);
+        let fetcher = Fetcher::new(start, &config);
         let can_commit = member.is_some() && !fetcher.follows();
         let auto_commit = config.auto_commit.filter(|_| can_commit);
         let now = broker.clock().monotonic();
@@ -219,12 +279,22 @@ impl Consumer {
             broker,
             member,
             subscription,
+            matching,
             fetcher,
             auto_commit,
-            interrupt: Arc::default(),
+            interrupt: Arc::new(interrupt),
+            listener: ListenerSlot::new(listener),
         };
         consumer.begin()?;
+        if consumer.is_in_group() {
+            consumer.rebalance()?;
+        }
         Ok(consumer)
+    }
+
+    /// Whether a group says what it reads.
+    fn is_in_group(&self) -> bool {
+        self.member.as_ref().is_some_and(GroupMember::has_joined)
     }
 
     /// Settles where to begin, so that `latest` means now. Where nothing is committed and the
@@ -251,6 +321,12 @@ impl Consumer {
     /// With [`auto_commit`](ConsumerBuilder::auto_commit) it first commits, when that is due, what
     /// earlier polls have returned.
     ///
+    /// A member of a group is alive as long as it polls, and does in a poll what its group asks of it: it
+    /// gives partitions back, after an automatic commit of what was returned of them, and takes others up
+    /// where the group is in them. Nothing of a partition is returned once it was given back. One that has
+    /// not polled for [`max_poll_interval`](ConsumerBuilder::max_poll_interval) may find that it has lost
+    /// all it had; it joins again then.
+    ///
     /// # Errors
     ///
     /// Positions are as before, and records of other partitions are not lost: an error of one
@@ -263,17 +339,28 @@ impl Consumer {
     ///   with [`AutoOffsetReset::Error`](crate::AutoOffsetReset::Error) only.
     /// - [`Error::UnknownTopic`]: a topic was deleted. Told once; its partitions are not assigned
     ///   any more. A subscribed topic of the same name is read from its start when it is created.
-    /// - [`Error::FencedGeneration`] and others from an automatic commit: see
-    ///   [`commit`](Self::commit). It is tried again when it is next due.
+    /// - [`Error::StorageFull`] and others from an automatic commit: see
+    ///   [`commit`](Self::commit). It is tried again when it is next due, except for partitions that
+    ///   were given back: their next owner begins at the last commit that was made.
+    /// - What a [`RebalanceListener`](crate::RebalanceListener) has returned; [`Error::InvalidState`] in one.
+    /// - [`Error::FencedInstanceId`]: another consumer has this one's instance id. It will not get
+    ///   anything any more.
+    /// - [`Error::GroupMaxSizeReached`], [`Error::InconsistentAssignor`]: it had lost its place in the
+    ///   group, and cannot have it back at the moment. The next poll tries again.
     /// - [`Error::Closed`]: the broker was closed, possibly while this waited.
     pub fn poll(&mut self, timeout: Duration) -> Result<ConsumerRecords> {
         let mut deadline = None;
         loop {
             self.broker.check_open()?;
             let interrupted = self.interrupt.requested.swap(false, Ordering::AcqRel);
+            self.follow_topics_if_due()?;
+            if self.is_in_group() {
+                self.rebalance_if_due()?;
+            } else {
+                self.discover()?;
+            }
             self.commit_if_due()?;
-            self.discover()?;
-            let records = self.fetcher.fetch(&mut self.subscription)?;
+            let records = self.fetch()?;
             if !records.is_empty() || interrupted || timeout.is_zero() {
                 return Ok(records);
             }
@@ -284,6 +371,16 @@ impl Consumer {
             }
             self.wait(deadline);
         }
+    }
+
+    fn fetch(&mut self) -> Result<ConsumerRecords> {
+        let fetched = self.fetcher.fetch(&mut self.subscription);
+        if let Err(Error::UnknownTopic { topic }) = &fetched
+            && self.is_in_group()
+        {
+            self.lose_topic(topic)?;
+        }
+        fetched
     }
 
     /// Waits until a partition has something new, the consumer is woken, or it is time to look.
@@ -298,6 +395,9 @@ impl Consumer {
         if let Some(due_in) = self.commit_due_in() {
             // With a manual clock, that time may never come: look again after a while.
             wait = wait.min(due_in.max(Duration::from_millis(1)));
+        }
+        if let Some(member) = &self.member {
+            member.begin_wait();
         }
         wakeup.wait(deadline.capped(wait));
     }
@@ -318,7 +418,7 @@ impl Consumer {
 
     /// Takes up the partitions that subscribed topics have got since.
     fn discover(&mut self) -> Result<()> {
-        self.follow_topics_if_due()?;
+        self.match_topics();
         let first_new = self.subscription.discover(self.broker.manager());
         for assigned in self.subscription.assigned.iter_mut().skip(first_new) {
             // All that is in them came after the subscription, so `latest` begins at their start
@@ -331,7 +431,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// The partitions that this consumer reads, paused ones included.
+    /// The partitions that this consumer reads, paused ones included. In a group, polls change them.
     pub fn assignment(&self) -> Vec<TopicPartition> {
         let assigned = self.subscription.assigned.iter();
         assigned.map(|assigned| assigned.topic_partition().clone()).collect()
@@ -347,17 +447,15 @@ impl Consumer {
         WakeupHandle(Arc::clone(&self.interrupt))
     }
 
-    /// Commits what polls have returned, if [`auto_commit`](ConsumerBuilder::auto_commit) is on, and
-    /// leaves the group. (Dropping the consumer leaves it without committing.)
+    /// Commits what polls have returned, if [`auto_commit`](ConsumerBuilder::auto_commit) is on, tells the
+    /// rebalance listener that its partitions go, and leaves the group. (Dropping the consumer leaves it
+    /// without doing either.)
     ///
     /// # Errors
     ///
-    /// As [`commit`](Self::commit). The group is left all the same.
+    /// As [`commit`](Self::commit), and what the listener returns. The group is left all the same.
     pub fn close(mut self) -> Result<()> {
-        if self.auto_commit.is_none() || self.subscription.uncommitted().is_empty() {
-            return Ok(());
-        }
-        self.commit()
+        self.give_everything_back()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a consumer reads: its topics, their partitions, and its position in each.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::broker::Broker;
@@ -21,6 +22,8 @@ pub(crate) struct Assigned {
     pub(crate) position: Option<u64>,
     /// What this consumer knows to be committed, so that nothing is committed twice.
     pub(crate) committed: Option<u64>,
+    /// What this consumer has committed last without waiting for it to be durable.
+    pub(crate) sent: Option<u64>,
     pub(crate) paused: bool,
     /// Where the log was left off, worth something as long as the position is there.
     pub(crate) cursor: Option<ReadCursor>,
@@ -47,11 +50,12 @@ impl ReadAhead {
 }
 
 impl Assigned {
-    fn new(partition: Partition) -> Self {
+    pub(crate) fn new(partition: Partition) -> Self {
         Self {
             partition,
             position: None,
             committed: None,
+            sent: None,
             paused: false,
             cursor: None,
             buffered: None,
@@ -93,6 +97,13 @@ struct SubscribedTopic {
     partitions: u32,
 }
 
+impl SubscribedTopic {
+    /// One that is still to be looked for.
+    fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), topic: None, partitions: 0 }
+    }
+}
+
 /// The topics and partitions of one consumer.
 #[derive(Debug, Default)]
 pub(crate) struct Subscription {
@@ -105,14 +116,10 @@ pub(crate) struct Subscription {
 
 impl Subscription {
     /// All partitions of these topics, now and later.
-    pub(crate) fn to_topics(manager: &LogManager, names: Vec<String>) -> Result<Self> {
-        let mut subscription = Self::default();
-        for name in names {
-            let topic = Some(manager.topic(&name)?);
-            subscription.topics.push(SubscribedTopic { name, topic, partitions: 0 });
-        }
+    pub(crate) fn to_topics(manager: &LogManager, names: &[String]) -> Self {
+        let mut subscription = Self::in_group(names);
         subscription.discover(manager);
-        Ok(subscription)
+        subscription
     }
 
     /// Just these partitions.
@@ -144,6 +151,42 @@ impl Subscription {
             }
         }
         first_new
+    }
+
+    /// To these topics. Which partitions it reads is for its group to say.
+    pub(crate) fn in_group(names: &[String]) -> Self {
+        let mut subscription = Self::default();
+        subscription.rename(names.iter().map(String::as_str));
+        subscription
+    }
+
+    /// What a member subscribes to from now on.
+    pub(crate) fn rename<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        self.topics = names.map(SubscribedTopic::new).collect();
+    }
+
+    /// Subscribes to more topics. Those that are there already stay as they are.
+    pub(crate) fn extend<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        let known: BTreeSet<String> = self.topics().map(str::to_owned).collect();
+        let new = names.filter(|name| !known.contains(*name));
+        self.topics.extend(new.map(SubscribedTopic::new));
+    }
+
+    /// Assigns a partition.
+    pub(crate) fn add(&mut self, partition: Partition) -> &mut Assigned {
+        self.assigned.push(Assigned::new(partition));
+        self.assigned.last_mut().expect("it was just added")
+    }
+
+    /// Lets go of partitions, with what was read of them and not handed out.
+    pub(crate) fn remove(&mut self, partitions: &[TopicPartition]) {
+        let removed: BTreeSet<_> = partitions.iter().collect();
+        let is_removed = |assigned: &Assigned| removed.contains(assigned.topic_partition());
+        let first = self.next.min(self.assigned.len());
+        // The turn stays with the partition whose turn it was.
+        let before = self.assigned.iter().take(first).filter(|of| is_removed(of)).count();
+        self.next = first - before;
+        self.assigned.retain(|assigned| !is_removed(assigned));
     }
 
     /// Lets go of a partition whose log is closed although the broker is not, and says so: its
@@ -185,11 +228,53 @@ impl Subscription {
         self.assigned.iter().filter_map(of).collect()
     }
 
+    /// What has been read since the last commit of these partitions, as far as they can be committed to:
+    /// a topic may be deleted.
+    pub(crate) fn uncommitted_of(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Vec<(TopicPartition, OffsetAndMetadata)> {
+        let there = self.these(partitions).filter(|assigned| !assigned.partition.log().is_closed());
+        let of = |assigned: &Assigned| {
+            let offset = OffsetAndMetadata::new(assigned.uncommitted()?);
+            Some((assigned.topic_partition().clone(), offset))
+        };
+        there.filter_map(of).collect()
+    }
+
+    /// One of these partitions whose log is closed.
+    pub(crate) fn deleted_of(&self, partitions: &[TopicPartition]) -> Option<&TopicPartition> {
+        let deleted = self.these(partitions).find(|assigned| assigned.partition.log().is_closed());
+        deleted.map(Assigned::topic_partition)
+    }
+
+    fn these(&self, partitions: &[TopicPartition]) -> impl Iterator<Item = &Assigned> {
+        let meant: BTreeSet<TopicPartition> = partitions.iter().cloned().collect();
+        self.assigned.iter().filter(move |assigned| meant.contains(assigned.topic_partition()))
+    }
+
+    /// What has been read since the last commit, waited for or not.
+    pub(crate) fn unsent(&self) -> Vec<(TopicPartition, OffsetAndMetadata)> {
+        let is_sent = |(of, committed): &(TopicPartition, OffsetAndMetadata)| {
+            self.find(of).is_ok_and(|assigned| assigned.sent == Some(committed.offset))
+        };
+        self.uncommitted().into_iter().filter(|offset| !is_sent(offset)).collect()
+    }
+
+    pub(crate) fn note_sent(&mut self, offsets: &[(TopicPartition, OffsetAndMetadata)]) {
+        for (of, committed) in offsets {
+            if let Ok(assigned) = self.find_mut(of) {
+                // Which of the two will count is not known.
+                (assigned.committed, assigned.sent) = (None, Some(committed.offset));
+            }
+        }
+    }
+
     pub(crate) fn note_committed(&mut self, offsets: &[(TopicPartition, OffsetAndMetadata)]) {
         for (of, committed) in offsets {
             // A commit may be about partitions that others read.
             if let Ok(assigned) = self.find_mut(of) {
-                assigned.committed = Some(committed.offset);
+                (assigned.committed, assigned.sent) = (Some(committed.offset), None);
             }
         }
     }
@@ -248,6 +333,29 @@ impl StartPolicy {
             group: self.group.clone().unwrap_or_default(),
             topic_partition: of.clone(),
         })
+    }
+
+    /// Sets the position of a partition that another member may have had: where the group is, else where
+    /// it began, else where the policy says. Says where that is if the group has committed nothing.
+    pub(crate) fn begin_at(
+        &self,
+        assigned: &mut Assigned,
+        start: Option<u64>,
+    ) -> Result<Option<u64>> {
+        let Some(group) = &self.group else { return self.begin(assigned).map(Some) };
+        let of = assigned.topic_partition();
+        let committed = self.broker.groups().committed_by_others(group, of)?;
+        assigned.committed = committed.map(|committed| committed.offset);
+        if let Some(committed) = assigned.committed {
+            assigned.seek(committed);
+            return Ok(None);
+        }
+        let position = match start {
+            Some(start) => start.max(assigned.partition.log_start_offset()),
+            None => self.first_position(&assigned.partition)?,
+        };
+        assigned.seek(position);
+        Ok(Some(position))
     }
 
     /// Sets the position of a partition that has none yet.

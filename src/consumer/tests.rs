@@ -1,9 +1,11 @@
 //! What the public API cannot write: batches without records, a transaction's markers, and batches
 //! whose records are not what their header says.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::Broker;
+use crate::broker::config::BrokerBuilder;
 use crate::consumer::Consumer;
 use crate::error::Error;
 use crate::log::config::TopicConfig;
@@ -11,7 +13,7 @@ use crate::record::builder::{BatchBuilder, SealedBatch, empty_batch};
 use crate::record::checksum::crc32c;
 use crate::record::control::{EndTransactionMarker, TransactionResult};
 use crate::record::{Compression, Record};
-use crate::time::{Deadline, Timestamp};
+use crate::time::{Deadline, ManualClock, Timestamp};
 use crate::topic::Partition;
 use crate::topic_partition::TopicPartition;
 
@@ -150,4 +152,46 @@ fn a_wakeup_is_left_with_partitions_only_while_a_poll_waits() {
     append_ten(&log);
     assert!(!consumer.interrupt.wakeup.wait(Deadline::after(Duration::ZERO)));
     assert_eq!(poll(&mut consumer).len(), 20);
+}
+
+#[test]
+fn a_member_that_waits_in_a_poll_is_alive_however_long_it_waits() {
+    let clock = Arc::new(ManualClock::new(NOW));
+    let broker = BrokerBuilder::in_memory().clock(clock.clone()).background_thread(false);
+    let broker = broker.open().unwrap();
+    partition(&broker);
+    let minute = Duration::from_secs(60);
+    let consumer = broker.consumer().group("g").auto_commit(None).max_poll_interval(minute);
+    let mut consumer = consumer.subscribe(["orders"]).unwrap();
+    let handle = consumer.wakeup_handle();
+    let pulse = consumer.member.as_ref().unwrap().pulse().unwrap();
+    let waiting = std::thread::spawn(move || {
+        consumer.poll(Duration::MAX).unwrap();
+        consumer
+    });
+    while !pulse.is_waiting() {
+        std::thread::yield_now();
+    }
+    // It looks at the clock every now and then, but does not wait for that.
+    clock.advance(100 * minute);
+    assert_eq!(broker.describe_group("g").unwrap().unwrap().members.len(), 1);
+    handle.wakeup();
+    let consumer = waiting.join().unwrap();
+    assert_eq!(consumer.assignment().len(), 1);
+    clock.advance(2 * minute);
+    assert!(broker.describe_group("g").unwrap().is_none(), "it has not polled since");
+}
+
+#[test]
+fn closing_the_broker_wakes_a_member_that_has_no_partition() {
+    let broker = Broker::in_memory().unwrap();
+    partition(&broker);
+    let join = || broker.consumer().group("g").subscribe(["orders"]).unwrap();
+    let (_has_it, waits) = (join(), join());
+    assert!(waits.assignment().is_empty());
+    let pulse = waits.member.as_ref().unwrap().pulse().unwrap();
+    pulse.take_news();
+    broker.close().unwrap();
+    assert!(waits.interrupt.wakeup.wait(Deadline::after(Duration::ZERO)));
+    assert!(pulse.take_news());
 }

@@ -1,21 +1,26 @@
 //! Decides about groups: who may join, whose commits count; and keeps what is committed.
 //!
-//! Groups are spread over [`Shard`]s, one for each partition of the internal topic.
+//! What is committed is spread over [`Shard`]s, one for each partition of the internal topic. Members are
+//! in memory alone, in [`Members`].
 
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
+use crate::group::committed::{Change, Committed, CommittedOffsets};
+use crate::group::members::Members;
 use crate::group::offset_records::partition_for;
 use crate::group::offset_store::{OFFSETS_TOPIC, OffsetStore, offsets_topic_config};
+use crate::group::pulse::{Ended, Pulse};
 use crate::group::shard::Shard;
-use crate::group::state::{Change, Committed, GroupState, Groups, MemberId, Membership};
-use crate::group::{GroupDescription, GroupOffset, OffsetAndMetadata, check_group_id};
+use crate::group::state::{Group, Joining, Membership};
+use crate::group::{GroupDescription, GroupOffset, GroupState, OffsetAndMetadata, check_group_id};
 use crate::log::recovery::RecoveryMode;
 use crate::metrics::{GroupLag, MetricsSnapshot};
 use crate::time::Timestamp;
@@ -25,17 +30,33 @@ use crate::topic_partition::TopicPartition;
 
 /// All groups of a broker. Any thread may call anything.
 ///
-/// Takes one lock at a time, but for creating the internal topic.
+/// Lock order: `creating`; then a shard; then the members.
 #[derive(Debug)]
 pub(crate) struct GroupCoordinator {
     manager: Arc<LogManager>,
-    next_member: AtomicU64,
+    members: Members,
     /// One for each partition of the internal topic; not set as long as there is no such topic.
     shards: OnceLock<Vec<Shard>>,
     /// Taken to create the topic.
     creating: Mutex<()>,
-    /// Members in a broker that was opened read-only before anybody had committed anything.
-    unstored: Mutex<Groups>,
+}
+
+/// A commit in the making: who commits, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Committing<'a> {
+    pub(crate) group: &'a str,
+    /// `None`: somebody who is not in the group.
+    pub(crate) membership: Option<&'a Membership>,
+    pub(crate) returns: Returns,
+}
+
+/// When a commit returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Returns {
+    /// When it is durable.
+    Durable,
+    /// When it is in the log. It counts once the next sync has made it durable.
+    Appended,
 }
 
 impl GroupCoordinator {
@@ -57,19 +78,18 @@ impl GroupCoordinator {
     }
 
     /// Replays what groups have committed, if any ever did. Writes nothing but corrections: see
-    /// [`Groups::corrections`].
+    /// [`corrections`](crate::group::committed::CommittedOffsets::corrections).
     ///
     /// # Errors
     ///
     /// [`Error::Corrupt`] and [`Error::UnsupportedFormat`] if what is committed cannot be read:
     /// groups never start over by themselves. I/O errors.
-    pub(crate) fn open(manager: &Arc<LogManager>) -> Result<Self> {
+    pub(crate) fn open(manager: &Arc<LogManager>, group_max_size: usize) -> Result<Self> {
         let coordinator = Self {
             manager: Arc::clone(manager),
-            next_member: AtomicU64::new(0),
+            members: Members::new(group_max_size),
             shards: OnceLock::new(),
             creating: Mutex::new(()),
-            unstored: Mutex::default(),
         };
         if manager.topic(OFFSETS_TOPIC).is_ok() {
             coordinator.open_shards()?;
@@ -111,32 +131,54 @@ impl GroupCoordinator {
         self.shard(group).ok_or(Error::InvalidState("the topic of committed offsets is empty"))
     }
 
+    /// The members of all groups.
+    pub(crate) fn members(&self) -> &Members {
+        &self.members
+    }
+
     /// Takes a member into a group.
     ///
     /// # Errors
     ///
-    /// [`Error::GroupOccupied`] if it has a member; [`Error::InvalidGroup`]; I/O errors of creating
-    /// the internal topic.
-    pub(crate) fn join(&self, group: &str) -> Result<Membership> {
+    /// [`Error::InvalidGroup`]; [`Error::GroupMaxSizeReached`], [`Error::InconsistentAssignor`]; I/O
+    /// errors of creating the internal topic.
+    pub(crate) fn join(&self, group: &str, joining: Joining, pulse: Pulse) -> Result<Membership> {
         check_group_id(group)?;
-        let member_id = MemberId(self.next_member.fetch_add(1, Ordering::Relaxed));
         if self.manager.mode() == OpenMode::Write {
             self.shard_for_writing(group)?;
         }
-        self.members(group).join(group, member_id)
+        self.members.join(group, joining, pulse, self.monotonic())
     }
 
     /// Lets a member go. One that is not in the group any more is no error.
     pub(crate) fn leave(&self, group: &str, membership: &Membership) {
-        self.members(group).leave(group, membership.member_id);
+        self.members.leave(group, membership.member_id, self.monotonic());
+        self.forget_if_void(group);
     }
 
-    /// Where the members of a group are kept: with its offsets. A broker that was opened read-only
-    /// may have none, and keeps them all the same.
-    fn members(&self, group: &str) -> MappedMutexGuard<'_, Groups> {
-        match self.shard(group) {
-            Some(shard) => shard.groups(),
-            None => MutexGuard::map(self.unstored.lock(), |groups| groups),
+    /// Removes the member with an instance id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownMember`].
+    pub(crate) fn remove_instance(&self, group: &str, instance_id: &str) -> Result<()> {
+        let removed = self.members.remove_instance(group, instance_id);
+        self.forget_if_void(group);
+        removed
+    }
+
+    /// The error for a member that is out.
+    pub(crate) fn fenced(&self, group: &str, membership: &Membership, ended: Ended) -> Error {
+        let fenced = self.members.with(group, |entry| entry.fenced(group, membership, ended));
+        fenced.unwrap_or_else(|| Group::default().fenced(group, membership, ended))
+    }
+
+    /// A group without members and without offsets is forgotten; one with offsets goes on counting its
+    /// generations.
+    fn forget_if_void(&self, group: &str) {
+        let has_offsets = |shard: &Shard| shard.offsets().of_group(group).is_some();
+        if !self.shard(group).is_some_and(has_offsets) {
+            self.members.forget(group);
         }
     }
 
@@ -148,8 +190,8 @@ impl GroupCoordinator {
     ///
     /// # Errors
     ///
-    /// [`Error::FencedGeneration`] and [`Error::GroupOccupied`] if the committer has no say;
-    /// [`Error::OffsetOutOfRange`] beyond the log end offset; [`Error::UnknownTopic`],
+    /// [`Error::FencedGeneration`], [`Error::FencedInstanceId`], [`Error::NotAssigned`] and
+    /// [`Error::GroupOccupied`] if the committer has no say; [`Error::OffsetOutOfRange`] beyond the log end offset; [`Error::UnknownTopic`],
     /// [`Error::UnknownPartition`]; [`Error::InvalidRecord`] for metadata that is too long;
     /// [`Error::ReadOnly`]; and what an append can give. After an error nothing has changed, except
     /// that after [`Error::PartitionFailed`] the commit may or may not be there at the next open.
@@ -159,21 +201,22 @@ impl GroupCoordinator {
         membership: Option<&Membership>,
         offsets: &[(TopicPartition, OffsetAndMetadata)],
     ) -> Result<()> {
-        self.commit_if(group, membership, offsets, |_| Ok(()))
+        let committing = Committing { group, membership, returns: Returns::Durable };
+        self.commit_if(&committing, offsets, |_| Ok(()))
     }
 
-    /// As [`Self::commit`], if `check` agrees to each partition.
+    /// As [`Self::commit`], if `check` agrees to each partition, and waiting for it to be durable or not.
     ///
     /// The partitions are looked at while no other change is decided on. So whoever deletes a topic
     /// and then has it forgotten meets every commit that was let through before the deletion, and
     /// none comes after it.
     pub(crate) fn commit_if(
         &self,
-        group: &str,
-        membership: Option<&Membership>,
+        committing: &Committing<'_>,
         offsets: &[(TopicPartition, OffsetAndMetadata)],
         check: impl Fn(&TopicPartition) -> Result<()>,
     ) -> Result<()> {
+        let Committing { group, membership, returns } = *committing;
         self.check_writable("commit offsets")?;
         check_group_id(group)?;
         let now = self.now();
@@ -192,12 +235,26 @@ impl GroupCoordinator {
             })
         };
         let shard = self.shard_for_writing(group)?;
-        shard.change(now, |groups| {
-            groups.check_commit(group, membership)?;
+        let decide = |_: &CommittedOffsets| {
+            self.check_commit(group, membership, offsets)?;
             offsets.iter().map(change).collect()
-        })?;
+        };
+        match returns {
+            Returns::Durable => shard.change(now, decide)?,
+            Returns::Appended => shard.change_soon(now, decide)?,
+        };
         self.manager.environment().metrics.commits.increment();
         Ok(())
+    }
+
+    fn check_commit(
+        &self,
+        group: &str,
+        committer: Option<&Membership>,
+        offsets: &[(TopicPartition, OffsetAndMetadata)],
+    ) -> Result<()> {
+        let partitions = offsets.iter().map(|(of, _)| of);
+        self.members.check_commit(group, committer, partitions, self.monotonic())
     }
 
     fn check_in_range(&self, topic_partition: &TopicPartition, offset: u64) -> Result<()> {
@@ -221,11 +278,14 @@ impl GroupCoordinator {
     /// [`Error::GroupOccupied`], [`Error::ReadOnly`], and what an append can give.
     pub(crate) fn delete_group(&self, group: &str) -> Result<()> {
         self.check_writable("delete a group")?;
-        let Some(shard) = self.shard(group) else { return Ok(()) };
-        shard.forget(self.now(), |groups| {
-            groups.check_commit(group, None)?;
-            Ok(groups.forgetting_group(group))
-        })
+        if let Some(shard) = self.shard(group) {
+            shard.forget(self.now(), |offsets| {
+                self.check_commit(group, None, &[])?;
+                Ok(offsets.forgetting_group(group))
+            })?;
+        }
+        self.forget_if_void(group);
+        Ok(())
     }
 
     /// Forgets what any group has committed for a topic: it was deleted, or is about to be created
@@ -238,7 +298,7 @@ impl GroupCoordinator {
         }
         let mut shards = self.shards.get().into_iter().flatten();
         shards.try_for_each(|shard| {
-            shard.forget(self.now(), |groups| Ok(groups.forgetting_topic(topic)))
+            shard.forget(self.now(), |offsets| Ok(offsets.forgetting_topic(topic)))
         })
     }
 
@@ -250,14 +310,28 @@ impl GroupCoordinator {
     /// [`Error::Corrupt`], [`Error::UnsupportedFormat`], I/O errors.
     pub(crate) fn committed(&self, group: &str, of: &TopicPartition) -> Result<Option<Committed>> {
         let Some(shard) = self.followed(group)? else { return Ok(None) };
-        Ok(shard.groups().committed(group, of).cloned())
+        Ok(shard.offsets().committed(group, of).cloned())
+    }
+
+    /// As [`Self::committed`], with every commit that was let through before: where a new owner of the
+    /// partition begins.
+    pub(crate) fn committed_by_others(
+        &self,
+        group: &str,
+        of: &TopicPartition,
+    ) -> Result<Option<Committed>> {
+        if let (OpenMode::Write, Some(shard)) = (self.manager.mode(), self.shard(group)) {
+            // If they cannot be made durable, whoever made them is told, and they do not count.
+            let _told_to_committers = shard.settle();
+        }
+        self.committed(group, of)
     }
 
     /// The lowest offset that any of the given groups has committed for a partition; `None` if
     /// there is no group, or one of them has committed none.
     pub(crate) fn consumed(&self, groups: &[String], of: &TopicPartition) -> Option<u64> {
         let committed = |group: &String| {
-            self.shard(group)?.groups().committed(group, of).map(|committed| committed.offset)
+            self.shard(group)?.offsets().committed(group, of).map(|committed| committed.offset)
         };
         let offsets: Option<Vec<u64>> = groups.iter().map(committed).collect();
         offsets?.into_iter().min()
@@ -266,38 +340,52 @@ impl GroupCoordinator {
     /// The names of all groups that have a member or have committed something, in order.
     pub(crate) fn groups(&self) -> Result<Vec<String>> {
         self.follow_topic()?;
-        let mut names = Vec::new();
+        let mut names: BTreeSet<String> =
+            self.members.names(self.monotonic()).into_iter().collect();
         for shard in self.shards.get().into_iter().flatten() {
             self.follow(shard)?;
-            names.extend(shard.groups().names().map(str::to_owned));
+            names.extend(shard.offsets().names().map(str::to_owned));
         }
-        names.extend(self.unstored.lock().names().map(str::to_owned));
-        names.sort();
-        Ok(names)
+        Ok(names.into_iter().collect())
     }
 
     /// What is known of a group; `None` if there is no such group.
     pub(crate) fn describe(&self, group: &str) -> Result<Option<GroupDescription>> {
-        let Some(shard) = self.followed(group)? else { return Ok(None) };
-        let mut description = {
-            let groups = shard.groups();
-            let Some(offsets) = groups.offsets(group) else { return Ok(None) };
-            let state = groups.state(group);
-            let offset =
-                |(topic_partition, committed): (&TopicPartition, &Committed)| GroupOffset {
-                    topic_partition: topic_partition.clone(),
-                    committed: committed.into(),
-                    commit_timestamp: committed.timestamp,
-                    lag: 0,
-                };
+        let offset = |(topic_partition, committed): (&TopicPartition, &Committed)| GroupOffset {
+            topic_partition: topic_partition.clone(),
+            committed: committed.into(),
+            commit_timestamp: committed.timestamp,
+            lag: 0,
+        };
+        let offsets = self.followed(group)?.and_then(|shard| {
+            let offsets = shard.offsets();
+            offsets.of_group(group).map(|of_group| of_group.iter().map(offset).collect())
+        });
+        let described = self.members.with(group, |members| {
+            members.expire(self.monotonic());
             GroupDescription {
                 group: group.to_owned(),
-                members: usize::from(matches!(state, GroupState::Stable { .. })),
-                generation: state.generation(),
-                offsets: offsets.iter().map(offset).collect(),
+                state: members.state(),
+                members: members.describe(),
+                generation: members.generation(),
+                assignor: members.assignor(),
+                offsets: Vec::new(),
             }
-        };
-        // Without the lock: in a broker that is read-only the ends are read from the disk.
+        });
+        let has_members = described.as_ref().is_some_and(|group| !group.members.is_empty());
+        if offsets.is_none() && !has_members {
+            return Ok(None);
+        }
+        let mut description = described.unwrap_or_else(|| GroupDescription {
+            group: group.to_owned(),
+            state: GroupState::Empty,
+            members: Vec::new(),
+            generation: 0,
+            assignor: None,
+            offsets: Vec::new(),
+        });
+        description.offsets = offsets.unwrap_or_default();
+        // Without a lock: in a broker that is read-only the ends are read from the disk.
         for at in &mut description.offsets {
             let end = self.manager.partition(&at.topic_partition).map_or(0, |p| seen_end(&p));
             at.lag = end.saturating_sub(at.committed.offset);
@@ -353,6 +441,10 @@ impl GroupCoordinator {
 
     fn now(&self) -> Timestamp {
         self.manager.environment().clock.now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.manager.environment().clock.monotonic()
     }
 }
 

@@ -1,28 +1,64 @@
-//! Consumer groups, broker side: who is in a group, and what it has committed.
+//! Consumer groups, broker side: who is in a group, who reads what, and what has been committed.
 //!
-//! A group is a name under which consumers share their progress. What it has committed lives in
-//! the internal topic `__consumer_offsets`, in Kafka's record schemas ([`offset_records`]), one
-//! record per group and partition; the latest one counts, and a tombstone forgets. A change is
-//! decided, appended, synced and only then applied; opening applies the same records again
-//! ([`shard::Shard`], under the [`coordinator::GroupCoordinator`]). Membership is not stored: members live in this process and
-//! end with it.
+//! A group is a name under which consumers share their work and their progress. Its members divide the
+//! partitions of the topics that they subscribe to: each partition is read by one of them at a time.
+//!
+//! # Members
+//!
+//! Members live in this process and end with it: membership is not stored, and the first consumer after a
+//! restart finds an empty group. What is stored is what was committed, below. A member joins when its
+//! consumer is made, is alive as long as it polls ([`pulse`]), and leaves when the consumer is dropped,
+//! also by a panic. One that has not polled for its `max_poll_interval` is expired as soon as anybody
+//! looks: another member, which does so every second, or whoever describes the group.
+//!
+//! Whatever an assignment goes by makes another *generation*: members that come and go, topics that they
+//! subscribe to, partitions that these get. Then
 //!
 //! ```text
-//!            join                    generation: +1 with every arrow.
-//!  Empty ───────────▶ Stable         A commit must come from the present generation, or, in an
-//!    ▲                   │           empty group, from somebody who never joined.
-//!    └───────────────────┘
-//!            leave
+//!            join                    changed
+//!  Empty ───────────▶ Assigning ◀────────────────────────┐
+//!    ▲                 │      ▲                          │
+//!    │        assigned │      │ changed                  │
+//!    │                 ▼      │        all has arrived   │
+//!    │                Reconciling ────────────────────▶ Stable
+//!    │                     │    ◀────────────────────    │
+//!    │                     │     a partition was let go  │
+//!    └─────────────────────┴─────────────────────────────┘
+//!            the last member leaves or expires
 //! ```
 //!
-//! A group has one member at a time so far; dividing partitions among several needs another state
-//! between the two, and changes nothing of what is stored.
+//! - *Assigning*: one member, on its own thread and without a lock, asks the [`assignor`] who is to have
+//!   what. Nothing changes hands meanwhile.
+//! - *Reconciling*: a member that has what it is not to have gives it back with its next poll, and a member
+//!   takes what it is to have once nobody has it ([`state::Group::step`]). So a partition is never read by
+//!   two, and one that stays where it is is read on without a break: members for which nothing changes
+//!   learn nothing of it.
+//! - *Stable*: everybody has what they are to have.
+//!
+//! These are Kafka's states since KIP-848, where the assignment is the group's and not a member's work.
+//!
+//! A commit counts if it comes from a member and is about partitions that this member has; in a group
+//! without members, from anybody who has not been one. So a member that is late, be it that it was expired
+//! or that a partition has moved on, changes nothing.
+//!
+//! # Offsets
+//!
+//! What a group has committed lives in the internal topic `__consumer_offsets`, in Kafka's record schemas
+//! ([`offset_records`]), one record per group and partition; the latest one counts, and a tombstone
+//! forgets. A change is decided, appended, synced and only then applied; opening applies the same records
+//! again ([`shard::Shard`], under the [`coordinator::GroupCoordinator`]).
 
+pub(crate) mod assignor;
+pub(crate) mod committed;
 pub(crate) mod coordinator;
+pub(crate) mod members;
 pub(crate) mod offset_records;
 pub(crate) mod offset_store;
+pub(crate) mod pulse;
 pub(crate) mod shard;
 pub(crate) mod state;
+
+use std::fmt;
 
 use crate::error::{Error, Result};
 use crate::time::Timestamp;
@@ -30,7 +66,7 @@ use crate::topic_partition::TopicPartition;
 
 /// The longest group id, in bytes. Kafka has no limit but that of its strings; this one leaves room
 /// for more than any name needs, and bounds what a commit takes.
-const GROUP_ID_LENGTH_MAX: usize = 249;
+pub(crate) const GROUP_ID_LENGTH_MAX: usize = 249;
 
 /// What a group commits for a partition: where to resume, and whatever else it wants to remember.
 ///
@@ -77,12 +113,57 @@ impl From<u64> for OffsetAndMetadata {
 pub struct GroupDescription {
     /// The group's id.
     pub group: String,
-    /// How many consumers are in it now.
-    pub members: usize,
-    /// Counts up whenever a consumer joins or leaves, from 0 when the broker is opened.
+    /// How far it has come in dividing its partitions.
+    pub state: GroupState,
+    /// The consumers that are in it now, of this process: those with an instance id in order of these,
+    /// then the others as they have joined.
+    pub members: Vec<MemberDescription>,
+    /// Counts up with every change of members, of topics and of partitions, from 0 when the broker is
+    /// opened or the group made.
     pub generation: u32,
+    /// The name of the [`Assignor`](crate::Assignor) that its members use; `None` without members.
+    pub assignor: Option<String>,
     /// What it has committed, in order of topic and partition.
     pub offsets: Vec<GroupOffset>,
+}
+
+/// How far a group has come in dividing its partitions. Kafka's states of consumer groups (KIP-848).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GroupState {
+    /// It has no members.
+    Empty,
+    /// It has changed, and who is to have what is not decided yet.
+    Assigning,
+    /// It is decided, and some partitions are on their way: given back with the next poll of a member, or
+    /// taken by one with its next.
+    Reconciling,
+    /// Every member has what it is to have.
+    Stable,
+}
+
+/// As Kafka's tools write it: `Stable`.
+impl fmt::Display for GroupState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// One consumer of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemberDescription {
+    /// Identifies it: its client id and a number that no other member of this broker has.
+    pub member_id: String,
+    /// What the program calls it: [`client_id`](crate::ConsumerBuilder::client_id).
+    pub client_id: String,
+    /// What it is called across restarts: [`instance_id`](crate::ConsumerBuilder::instance_id).
+    pub instance_id: Option<String>,
+    /// The partitions that it has, in order. None if it has an instance id and was dropped, and its share
+    /// waits for its successor.
+    pub assignment: Vec<TopicPartition>,
+    /// The partitions that it is to have once the group is stable, in order.
+    pub target_assignment: Vec<TopicPartition>,
 }
 
 /// How far a group has come in one partition.

@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use crate::error::{Corruption, Error, Result};
+use crate::group::committed::{Change, Committed};
 use crate::group::offset_records::{self, CommittedOffset, OffsetRecord, OffsetRecordError};
-use crate::group::state::{Change, Committed};
 use crate::log::Appended;
 use crate::log::config::{Durability, TopicConfig};
 use crate::log::read::{Fetched, ReadCursor};

@@ -14,8 +14,8 @@ use std::collections::VecDeque;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use crate::error::Result;
+use crate::group::committed::{Change, CommittedOffsets};
 use crate::group::offset_store::OffsetStore;
-use crate::group::state::{Change, Groups};
 use crate::time::Timestamp;
 use crate::topic::Partition;
 use crate::topic::log_manager::{LogManager, OpenMode};
@@ -30,6 +30,9 @@ const REWRITE_FACTOR: u64 = 4;
 /// So many offsets are forgotten with one batch: few enough to fit it whatever their names.
 const FORGET_MAX: usize = 4096;
 
+/// So many changes at most are held that nobody has waited for.
+const PENDING_MAX: usize = 1024;
+
 /// One partition's groups. Any thread may call anything.
 ///
 /// Lock order: the state, then the locks of the log. The state's lock is held over an append, so
@@ -43,8 +46,8 @@ pub(crate) struct Shard {
 
 #[derive(Debug)]
 struct ShardState {
-    /// What is durable, and who is a member.
-    groups: Groups,
+    /// What is durable.
+    offsets: CommittedOffsets,
     /// Appended, but not known to be durable; in the order of the log.
     pending: VecDeque<Pending>,
     /// Corrections that a full disk has kept from being written.
@@ -71,12 +74,12 @@ impl Shard {
             // What a replay reads must be what the next one will read too.
             store.flush_to(store.partition().log_end_offset())?;
         }
-        let mut groups = Groups::default();
+        let mut offsets = CommittedOffsets::default();
         let from = store.partition().log_start_offset();
-        let replayed = store.replay(from, &mut |change| groups.apply(change))?;
-        let live_bytes = groups.live().map(|change| change.size_estimate()).sum();
+        let replayed = store.replay(from, &mut |change| offsets.apply(change))?;
+        let live_bytes = offsets.live().map(|change| change.size_estimate()).sum();
         let state = ShardState {
-            groups,
+            offsets,
             pending: VecDeque::new(),
             uncorrected: Vec::new(),
             replayed_to: replayed.next_offset,
@@ -97,9 +100,9 @@ impl Shard {
         let now = manager.environment().clock.now();
         {
             let mut state = self.state.lock();
-            state.uncorrected = state.groups.corrections(log_end);
+            state.uncorrected = state.offsets.corrections(log_end);
             for change in state.uncorrected.clone() {
-                state.groups.apply(change);
+                state.offsets.apply(change);
             }
         }
         match self.change(now, |_| Ok(Vec::new())) {
@@ -114,9 +117,23 @@ impl Shard {
         &self.store
     }
 
-    /// Its groups as they are now. Held only for a look.
-    pub(crate) fn groups(&self) -> MappedMutexGuard<'_, Groups> {
-        MutexGuard::map(self.state.lock(), |state| &mut state.groups)
+    /// What is committed as of now. Held only for a look.
+    pub(crate) fn offsets(&self) -> MappedMutexGuard<'_, CommittedOffsets> {
+        let mut state = self.state.lock();
+        // Somebody else's sync may have made durable what nobody waits for.
+        if !state.pending.is_empty() {
+            state.apply_durable(self.store.durable_to());
+        }
+        MutexGuard::map(state, |state| &mut state.offsets)
+    }
+
+    /// Returns once every change that was decided on before is durable and can be seen.
+    pub(crate) fn settle(&self) -> Result<()> {
+        if !self.state.lock().pending.is_empty() {
+            self.store.flush_to(self.store.partition().log_end_offset())?;
+            self.state.lock().apply_durable(self.store.durable_to());
+        }
+        Ok(())
     }
 
     /// Makes changes that need not be made together, until `decide` has no more of them. It is shown
@@ -124,14 +141,11 @@ impl Shard {
     pub(crate) fn forget(
         &self,
         now: Timestamp,
-        decide: impl Fn(&Groups) -> Result<Vec<Change>>,
+        decide: impl Fn(&CommittedOffsets) -> Result<Vec<Change>>,
     ) -> Result<()> {
-        if !self.state.lock().pending.is_empty() {
-            self.store.flush_to(self.store.partition().log_end_offset())?;
-            self.state.lock().apply_durable(self.store.durable_to());
-        }
-        let some = |groups: &Groups| {
-            let mut changes = decide(groups)?;
+        self.settle()?;
+        let some = |offsets: &CommittedOffsets| {
+            let mut changes = decide(offsets)?;
             changes.truncate(FORGET_MAX);
             Ok(changes)
         };
@@ -144,25 +158,48 @@ impl Shard {
     pub(crate) fn change(
         &self,
         now: Timestamp,
-        decide: impl FnOnce(&Groups) -> Result<Vec<Change>>,
+        decide: impl FnOnce(&CommittedOffsets) -> Result<Vec<Change>>,
     ) -> Result<bool> {
-        let next_offset = {
-            let mut state = self.state.lock();
-            self.write_corrections(&mut state, now)?;
-            let changes = decide(&state.groups)?;
-            if changes.is_empty() {
-                return Ok(false);
-            }
-            self.rewrite_if_due(&mut state, now)?;
-            let stored = self.store.append(&changes, now)?;
-            let next_offset = stored.appended.next_offset;
-            state.bytes += stored.bytes;
-            state.pending.push_back(Pending { next_offset, changes });
-            next_offset
-        };
+        let Some(next_offset) = self.append(now, decide)? else { return Ok(false) };
         self.store.flush_to(next_offset)?;
         self.state.lock().apply_durable(self.store.durable_to());
         Ok(true)
+    }
+
+    /// As [`Self::change`], without waiting for the sync: the next one of the log takes them along, and
+    /// what it has made durable counts from then on. `false` if there were none to make.
+    pub(crate) fn change_soon(
+        &self,
+        now: Timestamp,
+        decide: impl FnOnce(&CommittedOffsets) -> Result<Vec<Change>>,
+    ) -> Result<bool> {
+        let Some(next_offset) = self.append(now, decide)? else { return Ok(false) };
+        if self.state.lock().pending.len() > PENDING_MAX {
+            // Nobody has synced for long.
+            self.store.flush_to(next_offset)?;
+        }
+        self.state.lock().apply_durable(self.store.durable_to());
+        Ok(true)
+    }
+
+    /// Decides on changes and appends them as one batch. Says what has to be durable for them to count.
+    fn append(
+        &self,
+        now: Timestamp,
+        decide: impl FnOnce(&CommittedOffsets) -> Result<Vec<Change>>,
+    ) -> Result<Option<u64>> {
+        let mut state = self.state.lock();
+        self.write_corrections(&mut state, now)?;
+        let changes = decide(&state.offsets)?;
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        self.rewrite_if_due(&mut state, now)?;
+        let stored = self.store.append(&changes, now)?;
+        let next_offset = stored.appended.next_offset;
+        state.bytes += stored.bytes;
+        state.pending.push_back(Pending { next_offset, changes });
+        Ok(Some(next_offset))
     }
 
     fn write_corrections(&self, state: &mut ShardState, now: Timestamp) -> Result<()> {
@@ -197,7 +234,7 @@ impl Shard {
         log.flush()?;
         state.apply_durable(self.store.durable_to());
         let rewritten_from = self.store.partition().log_end_offset();
-        let bytes = self.store.append_all(state.groups.live(), now)?;
+        let bytes = self.store.append_all(state.offsets.live(), now)?;
         log.flush()?;
         self.store.partition().give_up_records(rewritten_from)?;
         state.bytes = bytes;
@@ -212,11 +249,11 @@ impl Shard {
         let log_start = self.store.partition().log_start_offset();
         if state.replayed_to < log_start {
             // The log was rewritten: what it says now is everything.
-            state.groups.clear_offsets();
+            state.offsets.clear();
             state.replayed_to = log_start;
         }
-        let ShardState { groups, replayed_to, .. } = &mut *state;
-        let replayed = self.store.replay(*replayed_to, &mut |change| groups.apply(change))?;
+        let ShardState { offsets, replayed_to, .. } = &mut *state;
+        let replayed = self.store.replay(*replayed_to, &mut |change| offsets.apply(change))?;
         *replayed_to = replayed.next_offset;
         Ok(())
     }
@@ -232,7 +269,7 @@ impl ShardState {
     fn apply_durable(&mut self, durable_to: u64) {
         while self.pending.front().is_some_and(|pending| pending.next_offset <= durable_to) {
             let changes = self.pending.pop_front().into_iter().flat_map(|pending| pending.changes);
-            changes.for_each(|change| self.groups.apply(change));
+            changes.for_each(|change| self.offsets.apply(change));
         }
     }
 }

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -98,6 +98,8 @@ pub(crate) struct LogManager {
     /// Taken before `topics`.
     registry: Mutex<Registry>,
     topics: RwLock<BTreeMap<String, Topic>>,
+    /// Counts how often topics have come, gone or grown.
+    topics_version: AtomicU64,
 }
 
 /// A directory that was looked at, and locked if it is to be written, and not changed yet: whoever
@@ -175,6 +177,7 @@ impl LogManager {
             lock: Mutex::new(lock),
             registry: Mutex::new(registry),
             topics: RwLock::default(),
+            topics_version: AtomicU64::new(0),
         };
         let report = manager.look_around()?;
         let plans = manager.plan_all()?;
@@ -375,6 +378,16 @@ impl LogManager {
     /// All topics in order of their names, internal ones included.
     pub(crate) fn topics(&self) -> Vec<Topic> {
         self.topics.read().values().cloned().collect()
+    }
+
+    /// Another one whenever a topic has come, gone or got more partitions: whoever has seen it and then
+    /// looks at the topics need not look again before it is another.
+    pub(crate) fn topics_version(&self) -> u64 {
+        self.topics_version.load(Ordering::Acquire)
+    }
+
+    fn topics_have_changed(&self) {
+        self.topics_version.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The log of a partition.

@@ -131,6 +131,10 @@ impl Topic {
         self.shared.id.to_string()
     }
 
+    pub(crate) fn topic_id(&self) -> TopicId {
+        self.shared.id
+    }
+
     /// Its settings as they are now. The number of partitions among them is the present one.
     pub fn config(&self) -> TopicConfig {
         TopicConfig::clone(&self.shared.config.read())

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sapwood::{
-    Broker, BrokerBuilder, Consumer, Error, ManualClock, OffsetAndMetadata, Record, Timestamp,
-    TopicConfig, TopicPartition,
+    Broker, BrokerBuilder, Clock, Consumer, Error, ManualClock, OffsetAndMetadata, OffsetSpec,
+    Record, Timestamp, TopicConfig, TopicPartition,
 };
 
 fn address() -> TopicPartition {
@@ -63,19 +63,6 @@ fn what_was_polled_and_not_committed_comes_again() {
     assert_eq!(poll_offsets(&mut consumer), [2, 3]);
     drop(consumer);
     assert_eq!(poll_offsets(&mut join(&broker, "g", 2)), [2, 3]);
-}
-
-#[test]
-fn a_second_consumer_is_refused_until_the_first_is_gone() {
-    let broker = Broker::in_memory().unwrap();
-    fill(&broker, 1);
-    let first = join(&broker, "g", 1);
-    let second = broker.consumer().group("g").subscribe(["orders"]).unwrap_err();
-    assert!(matches!(&second, Error::GroupOccupied { group } if group == "g"), "{second}");
-    assert!(second.is_retriable());
-    drop(first);
-    join(&broker, "g", 1).close().unwrap();
-    join(&broker, "g", 1);
 }
 
 #[test]
@@ -178,19 +165,93 @@ fn a_group_is_described_reset_and_deleted_from_outside_but_not_under_a_member() 
     poll_offsets(&mut consumer);
     consumer.commit().unwrap();
     let described = broker.describe_group("g").unwrap().unwrap();
-    assert_eq!((described.members, described.offsets[0].lag), (1, 6));
+    assert_eq!((described.members.len(), described.offsets[0].lag), (1, 6));
     let zero = || [(address(), OffsetAndMetadata::new(0))];
     assert!(matches!(broker.reset_group("g", zero()), Err(Error::GroupOccupied { .. })));
     assert!(matches!(broker.delete_group("g"), Err(Error::GroupOccupied { .. })));
     drop(consumer);
     let left = broker.describe_group("g").unwrap().unwrap();
-    assert_eq!(left.members, 0);
+    assert!(left.members.is_empty());
     assert!(left.generation > described.generation);
     broker.reset_group("g", zero()).unwrap();
     assert_eq!(committed(&broker, "g"), Some(0));
     broker.delete_group("g").unwrap();
     assert_eq!(broker.describe_group("g").unwrap(), None);
     assert_eq!(broker.list_groups().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn a_commit_that_is_not_waited_for_is_there_for_whoever_comes_next() {
+    let broker = BrokerBuilder::in_memory().background_thread(false).open().unwrap();
+    fill(&broker, 6);
+    let mut consumer = join(&broker, "g", 2);
+    poll_offsets(&mut consumer);
+    consumer.commit_async().unwrap();
+    assert_eq!(committed(&broker, "g"), None, "nothing has been synced yet");
+    broker.run_maintenance().unwrap();
+    assert_eq!(committed(&broker, "g"), Some(2));
+    poll_offsets(&mut consumer);
+    consumer.commit_async().unwrap();
+    drop(consumer);
+    let mut next = join(&broker, "g", 2);
+    assert_eq!(poll_offsets(&mut next), [4, 5]);
+
+    // What counts is what was committed last, waited for or not.
+    next.commit().unwrap();
+    next.seek(&address(), 1).unwrap();
+    next.commit_async().unwrap();
+    next.seek(&address(), 6).unwrap();
+    next.commit().unwrap();
+    assert_eq!(committed(&broker, "g"), Some(6));
+}
+
+#[test]
+fn committing_without_waiting_at_the_tail_writes_nothing() {
+    let broker = Broker::in_memory().unwrap();
+    fill(&broker, 2);
+    let mut consumer = join(&broker, "g", 5);
+    poll_offsets(&mut consumer);
+    consumer.commit_async().unwrap();
+    let appended = broker.metrics().unwrap().batches_appended;
+    for _ in 0..10 {
+        consumer.commit_async().unwrap();
+    }
+    assert_eq!(broker.metrics().unwrap().batches_appended, appended);
+}
+
+#[test]
+fn a_planned_reset_changes_nothing_and_says_where_it_would_go() {
+    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
+    let broker = BrokerBuilder::in_memory().clock(clock.clone()).background_thread(false);
+    let broker = broker.open().unwrap();
+    fill(&broker, 4);
+    clock.advance(Duration::from_secs(60));
+    let between = clock.now();
+    fill(&broker, 6);
+    broker.topic("orders").unwrap().partition(0).unwrap().delete_records(2).unwrap();
+    broker.reset_group("g", [(address(), OffsetAndMetadata::new(5))]).unwrap();
+    for (to, wanted, offset) in [
+        (OffsetSpec::Earliest, 2, 2),
+        (OffsetSpec::Latest, 10, 10),
+        (OffsetSpec::Current, 5, 5),
+        (OffsetSpec::Offset(7), 7, 7),
+        (OffsetSpec::Offset(99), 99, 10),
+        (OffsetSpec::Timestamp(between), 4, 4),
+        (OffsetSpec::Timestamp(between.saturating_add(Duration::from_secs(1))), 10, 10),
+        (OffsetSpec::ShiftBy(-2), 3, 3),
+        (OffsetSpec::ShiftBy(-9), 0, 2),
+    ] {
+        let plan = broker.plan_reset("g", [address()], to).unwrap();
+        assert_eq!((plan[0].current, plan[0].wanted, plan[0].offset), (Some(5), wanted, offset));
+    }
+    assert_eq!(committed(&broker, "g"), Some(5));
+    let nowhere = broker.plan_reset("h", [address()], OffsetSpec::ShiftBy(1)).unwrap_err();
+    assert!(matches!(nowhere, Error::NoCommittedOffset { .. }), "{nowhere}");
+    let missing = broker.plan_reset("g", [TopicPartition::new("orders", 1)], OffsetSpec::Latest);
+    assert!(matches!(missing, Err(Error::UnknownPartition { .. })));
+    let plan = broker.plan_reset("g", [address()], OffsetSpec::Latest).unwrap();
+    broker.reset_group("g", plan.into_iter().map(Into::into)).unwrap();
+    assert_eq!(committed(&broker, "g"), Some(10));
 }
 
 #[test]

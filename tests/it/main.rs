@@ -10,11 +10,13 @@ mod faults;
 mod groups;
 mod known_bugs;
 mod layering;
+mod members;
 mod model;
 mod offsets;
 mod producer;
 mod read_only;
 mod real;
+mod rebalance;
 #[cfg(feature = "sim")]
 mod scale;
 mod topics;

@@ -1,10 +1,13 @@
 //! `sapwood groups`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use sapwood::{Broker, GroupDescription, OffsetAndMetadata, Partition, Topic, TopicPartition};
+use sapwood::{
+    Broker, Error, GroupDescription, OffsetAndMetadata, OffsetSpec, PlannedReset, Topic,
+    TopicPartition,
+};
 use serde::Serialize;
 
 use crate::directory::{Directory, find_topic};
@@ -331,37 +334,35 @@ impl ResetOffsets {
         if known.is_none() {
             warn(format_args!("group {:?} has not committed anything so far", self.group));
         }
-        let offsets = known.into_iter().flat_map(|group| group.offsets);
-        let current: BTreeMap<TopicPartition, u64> =
-            offsets.map(|offset| (offset.topic_partition, offset.committed.offset)).collect();
-        let mut moves = Vec::new();
-        for partition in self.chosen(broker, &current)? {
-            let of = partition.topic_partition();
-            let current_offset = current.get(of).copied();
-            moves.push(Move {
-                group: self.group.clone(),
-                topic: of.topic().to_owned(),
-                partition: of.partition(),
-                current_offset,
-                new_offset: self.target.offset(&partition, current_offset)?,
-                executed: self.execute,
-            });
-        }
-        Ok(moves)
+        let chosen = match known.filter(|_| self.all_topics) {
+            Some(group) => group.offsets.into_iter().map(|offset| offset.topic_partition).collect(),
+            None => self.chosen(broker)?,
+        };
+        let plan = broker.plan_reset(&self.group, chosen, self.target.spec());
+        let plan = plan.map_err(|error| match error {
+            Error::NoCommittedOffset { topic_partition: of, .. } => nothing_to_start_from(&of),
+            error => Stop::from(error),
+        })?;
+        Ok(plan.into_iter().map(|planned| self.planned(planned)).collect())
     }
 
-    fn chosen(
-        &self,
-        broker: &Broker,
-        current: &BTreeMap<TopicPartition, u64>,
-    ) -> Result<Vec<Partition>> {
-        if self.all_topics {
-            let partition = |of: &TopicPartition| {
-                Ok(find_topic(broker, of.topic())?.partition(of.partition())?)
-            };
-            return current.keys().map(partition).collect();
+    fn planned(&self, planned: PlannedReset) -> Move {
+        let PlannedReset { topic_partition: of, current, wanted, offset, .. } = planned;
+        if offset != wanted {
+            warn(format_args!("{of} has no offset {wanted}; the nearest is {offset}"));
         }
-        let mut chosen = BTreeMap::new();
+        Move {
+            group: self.group.clone(),
+            topic: of.topic().to_owned(),
+            partition: of.partition(),
+            current_offset: current,
+            new_offset: offset,
+            executed: self.execute,
+        }
+    }
+
+    fn chosen(&self, broker: &Broker) -> Result<BTreeSet<TopicPartition>> {
+        let mut chosen = BTreeSet::new();
         for choice in &self.topics {
             let topic = find_topic(broker, &choice.topic)?;
             let partitions = if choice.partitions.is_empty() {
@@ -370,9 +371,9 @@ impl ResetOffsets {
                 let numbers = choice.partitions.iter();
                 numbers.map(|number| topic.partition(*number)).collect::<Result<_, _>>()?
             };
-            chosen.extend(partitions.into_iter().map(|p| (p.topic_partition().clone(), p)));
+            chosen.extend(partitions.iter().map(|partition| partition.topic_partition().clone()));
         }
-        Ok(chosen.into_values().collect())
+        Ok(chosen)
     }
 }
 
@@ -391,41 +392,31 @@ fn print_moves(moves: &[Move]) -> Result {
 }
 
 impl Target {
-    /// The offset to go to, within what the partition has.
-    fn offset(&self, partition: &Partition, current: Option<u64>) -> Result<u64> {
-        let (start, end) = (partition.log_start_offset(), partition.high_watermark());
-        let timestamp = self.to_datetime.map(|at| at.0).or(self.by_duration.map(Ago::timestamp));
-        let wanted = if let Some(timestamp) = timestamp {
-            partition.offset_for_timestamp(timestamp)?.map_or(end, |(offset, _)| offset)
+    fn spec(&self) -> OffsetSpec {
+        if let Some(timestamp) = self.to_datetime.map(|at| at.0) {
+            OffsetSpec::Timestamp(timestamp)
+        } else if let Some(ago) = self.by_duration {
+            OffsetSpec::Timestamp(ago.timestamp())
         } else if let Some(offset) = self.to_offset {
-            offset
+            OffsetSpec::Offset(offset)
         } else if let Some(by) = self.shift_by {
-            committed(partition, current)?.saturating_add_signed(by)
+            OffsetSpec::ShiftBy(by)
         } else if self.to_current {
-            committed(partition, current)?
+            OffsetSpec::Current
         } else if self.to_latest {
-            end
+            OffsetSpec::Latest
         } else {
-            start
-        };
-        let nearest = wanted.clamp(start, end.max(start));
-        if nearest != wanted {
-            let of = partition.topic_partition();
-            warn(format_args!("{of} has no offset {wanted}; the nearest is {nearest}"));
+            OffsetSpec::Earliest
         }
-        Ok(nearest)
     }
 }
 
-fn committed(partition: &Partition, current: Option<u64>) -> Result<u64> {
-    let of = partition.topic_partition();
-    current.ok_or_else(|| {
-        let sentence = format!(
-            "the group has committed nothing in {of} to start from; choose --to-earliest, \
-             --to-latest or --to-offset"
-        );
-        Stop::failed(Code::NotFound, sentence)
-    })
+fn nothing_to_start_from(of: &TopicPartition) -> Stop {
+    let sentence = format!(
+        "the group has committed nothing in {of} to start from; choose --to-earliest, \
+         --to-latest or --to-offset"
+    );
+    Stop::failed(Code::NotFound, sentence)
 }
 
 /// Delete groups: what they have committed is forgotten

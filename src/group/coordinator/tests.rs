@@ -2,13 +2,15 @@
 //! outlive it: dropping one without closing it is what a kill leaves behind.
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::fs::FileSystem;
 use crate::fs::faults::{FailingFileSystem, Operation};
+use crate::group::assignor::sticky::CooperativeStickyAssignor;
 use crate::group::offset_store::OffsetStore;
 use crate::group::shard::REWRITE_BYTES_MIN;
+use crate::group::state::Coming;
 use crate::log::Environment;
 use crate::log::config::TopicConfig;
 use crate::log::recovery::RecoveryMode;
@@ -47,7 +49,7 @@ fn manager(fs: &FailingFileSystem) -> Arc<LogManager> {
 }
 
 fn open(fs: &FailingFileSystem) -> GroupCoordinator {
-    GroupCoordinator::open(&manager(fs)).unwrap()
+    GroupCoordinator::open(&manager(fs), 10).unwrap()
 }
 
 fn address(partition: u32) -> TopicPartition {
@@ -76,7 +78,7 @@ fn nothing_is_created_before_somebody_joins_or_commits() {
     groups.delete_group("g").unwrap();
     groups.forget_topic("orders").unwrap();
     assert!(groups.manager.topic(OFFSETS_TOPIC).is_err());
-    groups.join("g").unwrap();
+    join(&groups, "g").unwrap();
     assert!(groups.manager.topic(OFFSETS_TOPIC).is_ok());
 }
 
@@ -115,7 +117,7 @@ fn a_commit_is_refused_whole_if_one_of_its_offsets_is_impossible() {
 fn group_ids_that_are_empty_or_too_long_are_refused() {
     let groups = open(&disk());
     for id in ["", &"x".repeat(250)] {
-        assert!(matches!(groups.join(id), Err(Error::InvalidGroup { .. })));
+        assert!(matches!(join(&groups, id), Err(Error::InvalidGroup { .. })));
         assert!(matches!(groups.commit(id, None, &[]), Err(Error::InvalidGroup { .. })));
     }
 }
@@ -238,7 +240,7 @@ fn a_full_disk_at_open_delays_the_correction_until_the_next_change() {
     fs.fail_when(|operation, _| {
         (operation == Operation::Write).then(|| std::io::ErrorKind::StorageFull.into())
     });
-    let groups = GroupCoordinator::open(&manager_of_full_disk).unwrap();
+    let groups = GroupCoordinator::open(&manager_of_full_disk, 10).unwrap();
     drop(manager_of_full_disk);
     assert_eq!(offset(&groups, "g", 0), Some(5));
     fs.heal();
@@ -343,7 +345,7 @@ fn records_that_break_their_schema_are_an_error_and_not_a_fresh_start() {
         let partition = store(&groups).partition();
         partition.append_sealed(batch.sealed(), 1, T0, None).unwrap();
         drop(groups);
-        match GroupCoordinator::open(&manager(&fs)).unwrap_err() {
+        match GroupCoordinator::open(&manager(&fs), 10).unwrap_err() {
             Error::UnsupportedFormat { .. } => assert_eq!(value, future),
             Error::Corrupt(damage) => {
                 assert_eq!(value, cut_short);
@@ -365,19 +367,93 @@ fn what_consumed_says_is_the_lowest_of_all_groups_or_nothing() {
     assert_eq!(groups.consumed(&[], &address(0)), None);
 }
 
+/// A member that has taken all that there is for it.
+fn join(groups: &GroupCoordinator, group: &str) -> Result<Membership> {
+    let joining = Joining {
+        client_id: Arc::from("worker"),
+        instance_id: None,
+        topics: BTreeSet::from([Arc::from("orders")]),
+        max_poll_interval: Duration::from_secs(60),
+        assignor: Arc::new(CooperativeStickyAssignor),
+        coming: Coming::New,
+    };
+    let mut member = groups.join(group, joining, Pulse::new(Duration::ZERO, Arc::default()))?;
+    groups.members.sync(&groups.manager, group, &mut member, Duration::ZERO).unwrap();
+    Ok(member)
+}
+
 #[test]
 fn a_member_that_left_cannot_commit_over_its_successor() {
     let groups = open(&disk());
-    let first = groups.join("g").unwrap();
+    let first = join(&groups, "g").unwrap();
     groups.commit("g", Some(&first), &[at(0, 5)]).unwrap();
-    assert!(matches!(groups.join("g"), Err(Error::GroupOccupied { .. })));
     assert!(matches!(groups.commit("g", None, &[at(0, 1)]), Err(Error::GroupOccupied { .. })));
     groups.leave("g", &first);
-    let second = groups.join("g").unwrap();
+    let second = join(&groups, "g").unwrap();
     let stale = groups.commit("g", Some(&first), &[at(0, 1)]).unwrap_err();
     assert!(matches!(stale, Error::FencedGeneration { .. }), "{stale}");
     assert!(groups.commit("g", Some(&first), &[]).is_err(), "also without offsets");
     groups.leave("g", &first);
     groups.commit("g", Some(&second), &[at(0, 6)]).unwrap();
     assert_eq!(offset(&groups, "g", 0), Some(6));
+}
+
+#[test]
+fn a_group_without_members_and_offsets_is_forgotten() {
+    let groups = open(&disk());
+    let member = join(&groups, "g").unwrap();
+    assert_eq!(groups.groups().unwrap(), ["g"]);
+    groups.leave("g", &member);
+    assert_eq!(groups.groups().unwrap(), Vec::<String>::new());
+    assert!(groups.members.with("g", |_| ()).is_none());
+    let committed = join(&groups, "g").unwrap();
+    groups.commit("g", Some(&committed), &[at(0, 5)]).unwrap();
+    groups.leave("g", &committed);
+    let left = groups.describe("g").unwrap().unwrap();
+    assert!(left.members.is_empty() && left.generation > committed.generation);
+    groups.delete_group("g").unwrap();
+    assert!(groups.members.with("g", |_| ()).is_none());
+}
+
+#[test]
+fn whoever_takes_a_partition_over_sees_every_commit_that_was_let_through_before() {
+    let fs = disk();
+    let groups = open(&fs);
+    groups.commit("g", None, &[at(0, 1)]).unwrap();
+    let not_waiting = Committing { group: "g", membership: None, returns: Returns::Appended };
+    groups.commit_if(&not_waiting, &[at(0, 7)], |_| Ok(())).unwrap();
+    assert_eq!(offset(&groups, "g", 0), Some(1));
+    let seen = groups.committed_by_others("g", &address(0)).unwrap();
+    assert_eq!(seen.map(|committed| committed.offset), Some(7));
+}
+
+#[test]
+fn a_commit_that_is_not_waited_for_counts_once_a_sync_has_come() {
+    let fs = disk();
+    let groups = open(&fs);
+    let not_waiting = Committing { group: "g", membership: None, returns: Returns::Appended };
+    let sync_failure = || std::io::Error::from_raw_os_error(5);
+    groups.commit("g", None, &[at(0, 1)]).unwrap();
+    groups.commit_if(&not_waiting, &[at(0, 7)], |_| Ok(())).unwrap();
+    assert_eq!(offset(&groups, "g", 0), Some(1), "a power cut could take it back");
+    store(&groups).partition().log().flush().unwrap();
+    assert_eq!(offset(&groups, "g", 0), Some(7));
+
+    groups.commit_if(&not_waiting, &[at(0, 8)], |_| Ok(())).unwrap();
+    fs.fail_next(Operation::SyncData, ".log", sync_failure());
+    store(&groups).partition().log().flush().unwrap_err();
+    assert_eq!(offset(&groups, "g", 0), Some(7), "it never counts");
+    let told = groups.commit_if(&not_waiting, &[at(0, 9)], |_| Ok(())).unwrap_err();
+    assert!(matches!(told, Error::PartitionFailed { .. }), "{told}");
+}
+
+#[test]
+fn commits_that_nobody_waits_for_do_not_pile_up() {
+    let groups = open(&disk());
+    let not_waiting = Committing { group: "g", membership: None, returns: Returns::Appended };
+    for n in 0..3_000 {
+        groups.commit_if(&not_waiting, &[at(0, n % 10)], |_| Ok(())).unwrap();
+    }
+    let behind = store(&groups).partition().log_end_offset() - store(&groups).durable_to();
+    assert!(behind <= 1_025, "{behind}");
 }

@@ -88,6 +88,7 @@ impl LogManager {
             .or_insert_with(|| self.topic_handle(name, topic.id, &config));
         handle.set_config(config);
         handle.add_logs(logs);
+        self.topics_have_changed();
         events::topic_created(name, handle.partition_count());
         Ok(())
     }
@@ -125,6 +126,7 @@ impl LogManager {
         {
             topic.logs().iter().for_each(|log| log.fence_deleted());
             topic.room().changed();
+            self.topics_have_changed();
             // A roll or a sync under way would put files into a directory that is being removed.
             topic.logs().iter().for_each(|log| log.abandon());
         }

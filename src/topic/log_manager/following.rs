@@ -38,6 +38,7 @@ impl LogManager {
             self.take_up(name, topic)?;
         }
         *known = current;
+        self.topics_have_changed();
         Ok(())
     }
 
