@@ -12,6 +12,7 @@ mod known_bugs;
 mod layering;
 mod model;
 mod offsets;
+mod partitioner;
 mod producer;
 mod read_only;
 mod real;
