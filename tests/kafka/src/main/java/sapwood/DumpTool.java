@@ -78,7 +78,11 @@ final class DumpTool {
 
     private static List<Path> partitions(Path directory) throws IOException {
         try (Stream<Path> entries = Files.list(directory)) {
-            return entries.filter(Files::isDirectory).sorted().toList();
+            List<Path> partitions = entries.filter(Files::isDirectory).sorted().toList();
+            if (partitions.isEmpty()) {
+                throw new IOException("there is no partition in " + directory);
+            }
+            return partitions;
         }
     }
 
