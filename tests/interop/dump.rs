@@ -5,12 +5,14 @@
 //! cargo run --release --example interop_dump -- DIRECTORY
 //! ```
 
-use std::fmt::Write as _;
+mod line;
+
 use std::io::{BufWriter, Write as _};
 use std::time::Duration;
 
-use sapwood::{Broker, ConsumerRecord, TopicPartition};
-use serde_json::json;
+use sapwood::{Broker, ConsumerRecord};
+
+use crate::line::Line;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let directory = std::env::args_os().nth(1).ok_or("usage: interop_dump DIRECTORY")?;
@@ -22,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let mut consumer = broker.consumer().assign([address.clone()])?;
             while consumer.position(&address)? < partition.high_watermark() {
                 for record in &consumer.poll(Duration::from_secs(1))? {
-                    writeln!(out, "{}", line(&address, &record))?;
+                    writeln!(out, "{}", line(&record))?;
                 }
             }
         }
@@ -30,23 +32,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn line(address: &TopicPartition, record: &ConsumerRecord<'_>) -> serde_json::Value {
-    let headers: Vec<_> =
-        record.headers().map(|header| json!([header.name(), header.value().map(hex)])).collect();
-    json!({
-        "topic": address.topic(),
-        "partition": address.partition(),
-        "offset": record.offset(),
-        "timestamp": record.timestamp().as_millis(),
-        "key": record.key().map(hex),
-        "value": record.value().map(hex),
-        "headers": headers,
-    })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes everything");
-        text
-    })
+fn line<'a>(record: &ConsumerRecord<'a>) -> Line<'a> {
+    Line {
+        topic: record.topic(),
+        partition: record.partition(),
+        offset: record.offset(),
+        timestamp: record.timestamp().as_millis(),
+        key: record.key(),
+        value: record.value(),
+        headers: record.headers().map(|header| (header.name(), header.value())).collect(),
+    }
 }

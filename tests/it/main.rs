@@ -13,6 +13,7 @@ mod layering;
 mod members;
 mod model;
 mod offsets;
+mod partitioner;
 mod producer;
 mod read_only;
 mod real;
