@@ -5,7 +5,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -13,7 +12,6 @@ use super::*;
 use crate::group::assignor::range::RangeAssignor;
 use crate::group::assignor::round_robin::RoundRobinAssignor;
 use crate::group::assignor::sticky::CooperativeStickyAssignor;
-use crate::time::Stopwatch;
 
 const TOPICS: [&str; 4] = ["audit", "orders", "payments", "returns"];
 
@@ -189,35 +187,4 @@ fn round_robin_passes_over_whoever_does_not_subscribe() {
     let assignment = RoundRobinAssignor.assign(&group);
     let a = vec![of("orders", 0), of("orders", 2), of("payments", 1)];
     assert_eq!(assignment, [a, vec![of("payments", 0)], vec![of("orders", 1)]]);
-}
-
-/// 32 topics of 32 partitions, all in the hands of one member, and so many who have just come.
-fn large_group(members: usize) -> GroupSubscription {
-    let names: Vec<String> = (0..32).map(|n| format!("topic-{n}")).collect();
-    let mut group = GroupSubscription::new();
-    for name in &names {
-        group = group.topic(name.as_str(), 32);
-    }
-    for number in 0..members {
-        let topics = names.iter().map(String::as_str);
-        group = group.member(MemberSubscription::new(format!("member-{number}"), topics));
-    }
-    let all: Vec<_> = group.partitions_for(&group.members[0]).collect();
-    group.members[0].owned = all;
-    group
-}
-
-#[test]
-fn a_thousand_partitions_are_divided_among_64_members_in_little_time() {
-    let group = large_group(64);
-    for assignor in assignors() {
-        let took = (0..5).map(|_| {
-            let watch = Stopwatch::start();
-            assert_eq!(assign(&*assignor, &group).len(), 64);
-            watch.elapsed()
-        });
-        let best = took.min().unwrap_or_default();
-        // A tenth of it when compiled for release.
-        assert!(best < Duration::from_millis(50), "{} took {best:?}", assignor.name());
-    }
 }

@@ -159,9 +159,13 @@ fn take_address_space(but: usize) -> Vec<MmapMut> {
     taken
 }
 
-/// What the child does that takes all address space. What is left is for the heap, which ends the
-/// process when it gets nothing; the window of a large segment alone is larger.
+/// What the child does that takes all address space but for a little, of which the heap has the more:
+/// it ends the process when it gets nothing. A window of a large segment that grows takes more.
 pub(super) fn starve(directory: &Path) {
+    // The heap keeps what it was once given as long as something lies above it.
+    let mut heap: Vec<Vec<u8>> = (0..8_192).map(|_| vec![1; 1 << 10]).collect();
+    let _above = heap.pop();
+    drop(heap);
     let broker = open(directory).unwrap();
     let logs = logs(&broker);
     let mut acknowledged = BTreeMap::new();
@@ -172,9 +176,9 @@ pub(super) fn starve(directory: &Path) {
         let large = broker.create_topic(&format!("large-{round}"), large).unwrap();
         let large = large.partition(0).unwrap();
         // Its next windows are larger than the one it has now, which makes way for them.
-        (0..1_000).for_each(|_| append(&large, &mut acknowledged).unwrap());
+        (0..400).for_each(|_| append(&large, &mut acknowledged).unwrap());
         logs.iter().cycle().take(20).for_each(|log| append(log, &mut acknowledged).unwrap());
-        let taken = take_address_space((300 << 10) * (1 + round));
+        let taken = take_address_space((50 << 10) * (1 + round));
         for _ in 0..4_000 {
             if let Err(error) = append(&large, &mut acknowledged) {
                 assert_passing(&error);
