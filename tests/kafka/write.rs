@@ -338,8 +338,8 @@ fn endless(directory: &Path) -> Result<()> {
         let records: Vec<_> = batch.iter().map(Sent::record).collect();
         partition.append(&records)?;
         writeln!(out, "{}", first + 10)?;
-        // As many as the dump tool can read meanwhile.
-        std::thread::sleep(Duration::from_millis(1));
+        // So that a slow reader does not see more than `records` is asked for.
+        std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }
