@@ -7,6 +7,7 @@ mod corruption;
 mod directory;
 #[cfg(feature = "sim")]
 mod faults;
+mod from_kafka;
 mod groups;
 mod known_bugs;
 mod layering;

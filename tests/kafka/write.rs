@@ -6,6 +6,8 @@
 //! kafka_write records COUNT       prints the first records that `endless` appends
 //! kafka_write recover OUT         opens and closes OUT/data, which a killed process has left; says what is in it
 //! kafka_write backup DIRECTORY TO copies a directory that is in use
+//! kafka_write salvage FROM TO     makes a Sapwood directory of partitions that Kafka has written
+//! kafka_write continue DIRECTORY  appends to every partition
 //! kafka_write partitions FILE     checks lines of key, number of partitions and partition
 //! ```
 
@@ -45,8 +47,10 @@ fn main() -> Result<()> {
             Broker::open_read_only(directory)?.backup(to)?;
             Ok(())
         }
+        ["salvage", from, to] => salvage(from, to),
+        ["continue", directory] => go_on(directory),
         ["partitions", file] => partitions(Path::new(file)),
-        _ => Err("usage: kafka_write topics|endless|records|recover|backup|partitions ...".into()),
+        _ => Err("see the top of tests/kafka/write.rs".into()),
     }
 }
 
@@ -334,8 +338,8 @@ fn endless(directory: &Path) -> Result<()> {
         let records: Vec<_> = batch.iter().map(Sent::record).collect();
         partition.append(&records)?;
         writeln!(out, "{}", first + 10)?;
-        // As many as the dump tool can read meanwhile.
-        std::thread::sleep(Duration::from_millis(1));
+        // So that a slow reader does not see more than `records` is asked for.
+        std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }
@@ -356,6 +360,29 @@ fn recover(out: &Path) -> Result<()> {
     let count = broker.topic(ENDLESS)?.partition(0)?.log_end_offset();
     write_endless(BufWriter::new(File::create(out.join("records.jsonl"))?), count)?;
     describe(&broker, out)?;
+    Ok(broker.close()?)
+}
+
+/// Makes a directory of Sapwood's of what is in one that Kafka has written.
+fn salvage(from: &str, to: &str) -> Result<()> {
+    for partition in sapwood::salvage(from, to)?.partitions {
+        let (of, lost) = (&partition.topic_partition, &partition.lost);
+        eprintln!(
+            "{of}: {} to {}, gaps {lost:?}",
+            partition.log_start_offset, partition.log_end_offset
+        );
+    }
+    Ok(())
+}
+
+/// Appends a few records to every partition.
+fn go_on(directory: &str) -> Result<()> {
+    let broker = Broker::builder(directory).create(false).open()?;
+    let batch: Vec<_> = (0..12).map(sent).collect();
+    let records: Vec<_> = batch.iter().map(Sent::record).collect();
+    for topic in broker.topics()? {
+        topic.partitions().iter().try_for_each(|partition| partition.append(&records).map(drop))?;
+    }
     Ok(broker.close()?)
 }
 
