@@ -63,8 +63,9 @@ impl ConsumerBuilder {
     /// # Errors
     ///
     /// [`Error::UnknownTopic`]; [`Error::GroupMaxSizeReached`]; [`Error::InconsistentAssignor`] if the
-    /// group divides its partitions by another one; [`Error::InvalidGroup`] and [`Error::InvalidConfig`] for settings that make no sense, also
-    /// when no topic is named; [`Error::Closed`].
+    /// group divides its partitions by another one; [`Error::FencedInstanceId`] if another consumer of its
+    /// instance id has come at the same time; [`Error::InvalidGroup`] and [`Error::InvalidConfig`] for
+    /// settings that make no sense, also when no topic is named; [`Error::Closed`].
     pub fn subscribe<T: AsRef<str>>(self, topics: impl IntoIterator<Item = T>) -> Result<Consumer> {
         self.validate()?;
         let mut names: Vec<String> =

@@ -276,7 +276,12 @@ impl Worker {
         }
         let mut consumer = match builder.subscribe(["orders"]) {
             Ok(consumer) => consumer,
-            Err(error) => panic!("{error}"),
+            Err(error) => {
+                let mut state = model.lock();
+                assert!(state.may_refuse(life, &error), "{error}");
+                state.lives[life].gone = true;
+                return 1;
+            }
         };
         drop(in_order);
         for step in 1..steps {
