@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::broker::Broker;
-use crate::consumer::listener::RebalanceListener;
+use crate::consumer::listener::{BoxedListener, RebalanceListener};
 use crate::error::{Error, Result};
 use crate::group::assignor::Assignor;
 use crate::group::assignor::range::RangeAssignor;
@@ -94,7 +96,7 @@ impl ConsumerConfig {
 pub struct ConsumerBuilder {
     pub(crate) broker: Broker,
     pub(crate) config: ConsumerConfig,
-    pub(crate) listener: Option<Box<dyn RebalanceListener>>,
+    pub(crate) listener: Option<BoxedListener>,
 }
 
 impl ConsumerBuilder {
@@ -228,7 +230,7 @@ impl ConsumerBuilder {
 
     /// Who is told when partitions come and go. Default: nobody. Kafka: the argument of `subscribe`.
     pub fn rebalance_listener(mut self, listener: impl RebalanceListener + 'static) -> Self {
-        self.listener = Some(Box::new(listener));
+        self.listener = Some(Mutex::new(Box::new(listener)));
         self
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use parking_lot::Mutex;
+
 use crate::consumer::Consumer;
 use crate::error::{Error, Result};
 use crate::topic_partition::TopicPartition;
@@ -44,6 +46,7 @@ use crate::topic_partition::TopicPartition;
 /// # consumer.close()?;
 /// # Ok::<(), sapwood::Error>(())
 /// ```
+#[expect(unused_variables, reason = "their names are for the documentation")]
 pub trait RebalanceListener: Send {
     /// These partitions go to another member, or the consumer is being closed. They are this consumer's
     /// until the method returns: it is the time to commit what has been done.
@@ -54,7 +57,6 @@ pub trait RebalanceListener: Send {
     ///
     /// Yours to choose; the partitions are given back all the same.
     fn on_revoked(&mut self, consumer: &mut Consumer, partitions: &[TopicPartition]) -> Result<()> {
-        let _ = (consumer, partitions);
         Ok(())
     }
 
@@ -69,7 +71,6 @@ pub trait RebalanceListener: Send {
         consumer: &mut Consumer,
         partitions: &[TopicPartition],
     ) -> Result<()> {
-        let _ = (consumer, partitions);
         Ok(())
     }
 
@@ -87,6 +88,10 @@ pub trait RebalanceListener: Send {
     }
 }
 
+/// A listener need not be shared between threads, but whoever holds a consumer may be: the lock is what
+/// the type takes for that, and is never locked.
+pub(crate) type BoxedListener = Mutex<Box<dyn RebalanceListener>>;
+
 /// Where a consumer keeps its listener.
 #[derive(Default)]
 pub(super) enum ListenerSlot {
@@ -94,13 +99,13 @@ pub(super) enum ListenerSlot {
     #[default]
     None,
     /// It waits to be called.
-    Idle(Box<dyn RebalanceListener>),
+    Idle(BoxedListener),
     /// It is being called; or it has panicked, and will not be called again.
     Called,
 }
 
 impl ListenerSlot {
-    pub(super) fn new(listener: Option<Box<dyn RebalanceListener>>) -> Self {
+    pub(super) fn new(listener: Option<BoxedListener>) -> Self {
         listener.map_or(Self::None, Self::Idle)
     }
 
@@ -148,13 +153,14 @@ impl Consumer {
             return Ok(());
         }
         match std::mem::replace(&mut self.listener, ListenerSlot::Called) {
-            ListenerSlot::Idle(mut listener) => {
+            ListenerSlot::Idle(mut boxed) => {
+                let listener = boxed.get_mut();
                 let result = match told {
                     Told::Revoked => listener.on_revoked(self, partitions),
                     Told::Assigned => listener.on_assigned(self, partitions),
                     Told::Lost => listener.on_lost(self, partitions),
                 };
-                self.listener = ListenerSlot::Idle(listener);
+                self.listener = ListenerSlot::Idle(boxed);
                 result
             }
             other => {

@@ -4,19 +4,24 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use crate::consumer::Consumer;
 use crate::topic::log_manager::LogManager;
 
+type Predicate = Box<dyn FnMut(&str) -> bool + Send>;
+
 /// A predicate, and what it was last asked about.
 pub(super) struct Matching {
-    predicate: Box<dyn FnMut(&str) -> bool + Send>,
+    /// Never locked: the lock is what the type takes to be shared between threads, as consumers can be.
+    predicate: Mutex<Predicate>,
     /// The topics that it has last seen, by the log manager's count.
     topics_version: Option<u64>,
 }
 
 impl Matching {
     pub(super) fn new(predicate: impl FnMut(&str) -> bool + Send + 'static) -> Self {
-        Self { predicate: Box::new(predicate), topics_version: None }
+        Self { predicate: Mutex::new(Box::new(predicate)), topics_version: None }
     }
 
     /// The topics that match, unless they are those of the last time. The predicate is asked without a
@@ -28,7 +33,8 @@ impl Matching {
             return None;
         }
         let topics = manager.topics().into_iter().filter(|topic| !topic.is_internal());
-        let matching = topics.filter(|topic| (self.predicate)(topic.name()));
+        let predicate = self.predicate.get_mut();
+        let matching = topics.filter(|topic| predicate(topic.name()));
         let matching = matching.map(|topic| Arc::from(topic.name())).collect();
         self.topics_version = version;
         Some(matching)

@@ -10,7 +10,7 @@ mod line;
 use std::io::{BufWriter, Write as _};
 use std::time::Duration;
 
-use sapwood::{Broker, ConsumerRecord};
+use sapwood::Broker;
 
 use crate::line::Line;
 
@@ -24,22 +24,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let mut consumer = broker.consumer().assign([address.clone()])?;
             while consumer.position(&address)? < partition.high_watermark() {
                 for record in &consumer.poll(Duration::from_secs(1))? {
-                    writeln!(out, "{}", line(&record))?;
+                    writeln!(out, "{}", Line::from(&record))?;
                 }
             }
         }
     }
     Ok(())
-}
-
-fn line<'a>(record: &ConsumerRecord<'a>) -> Line<'a> {
-    Line {
-        topic: record.topic(),
-        partition: record.partition(),
-        offset: record.offset(),
-        timestamp: record.timestamp().as_millis(),
-        key: record.key(),
-        value: record.value(),
-        headers: record.headers().map(|header| (header.name(), header.value())).collect(),
-    }
 }

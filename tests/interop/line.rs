@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Write as _};
 
+use sapwood::ConsumerRecord;
 use serde_json::json;
 
 /// Everything there is to a record. Bytes are shown in hexadecimal digits.
@@ -14,6 +15,20 @@ pub struct Line<'a> {
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
     pub headers: Vec<(&'a str, Option<&'a [u8]>)>,
+}
+
+impl<'a> From<&ConsumerRecord<'a>> for Line<'a> {
+    fn from(record: &ConsumerRecord<'a>) -> Self {
+        Self {
+            topic: record.topic(),
+            partition: record.partition(),
+            offset: record.offset(),
+            timestamp: record.timestamp().as_millis(),
+            key: record.key(),
+            value: record.value(),
+            headers: record.headers().map(|header| (header.name(), header.value())).collect(),
+        }
+    }
 }
 
 impl Display for Line<'_> {

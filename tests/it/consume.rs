@@ -482,3 +482,12 @@ fn a_read_only_broker_follows_a_writer_while_its_poll_waits() {
     append(&orders, 0, 3..4, 1);
     assert_eq!(waiting.join().unwrap(), [3]);
 }
+
+#[test]
+fn brokers_producers_and_consumers_can_be_sent_to_threads_and_shared_by_them() {
+    fn check<T: Send + Sync>() {}
+    check::<sapwood::Broker>();
+    check::<sapwood::Producer>();
+    check::<sapwood::ConsumerBuilder>();
+    check::<sapwood::Consumer>();
+}

@@ -40,17 +40,7 @@ fn read(broker: &Broker, topic: &Topic) -> Vec<String> {
     let mut lines = Vec::new();
     while consumer.position(&address).unwrap() < end {
         for record in &consumer.poll(Duration::from_secs(10)).unwrap() {
-            let headers = record.headers();
-            let line = Line {
-                topic: record.topic(),
-                partition: record.partition(),
-                offset: record.offset(),
-                timestamp: record.timestamp().as_millis(),
-                key: record.key(),
-                value: record.value(),
-                headers: headers.map(|header| (header.name(), header.value())).collect(),
-            };
-            lines.push(line.to_string());
+            lines.push(Line::from(&record).to_string());
         }
     }
     lines
