@@ -47,8 +47,8 @@ impl Random {
 #[derive(Default)]
 struct Life {
     instance_id: Option<&'static str>,
-    /// It was dropped, or is about to be.
-    gone: bool,
+    /// How often the clock had been moved when it was dropped, or was about to be.
+    gone_at: Option<u64>,
     /// Another has come under its name.
     replaced: bool,
     /// How often the clock had been moved when it began the last poll that found it alive.
@@ -78,7 +78,7 @@ impl State {
     /// Whether a consumer may have lost its partitions without having given them back.
     fn may_be_out(&self, life: usize) -> bool {
         let life = &self.lives[life];
-        life.gone || life.replaced || life.alive_at < self.time
+        life.gone_at.is_some() || life.replaced || life.alive_at < self.time
     }
 
     /// A partition has another owner: the one before must have given it back, or be out.
@@ -89,6 +89,10 @@ impl State {
         }
         let place = self.places.get_mut(of).unwrap();
         (place.owner, place.next) = (Some(life), position);
+    }
+
+    fn leave(&mut self, life: usize) {
+        self.lives[life].gone_at = Some(self.time);
     }
 
     fn give_back(&mut self, partitions: &[TopicPartition], life: usize) {
@@ -232,11 +236,14 @@ impl State {
     fn may_refuse(&self, life: usize, error: &Error) -> bool {
         match error {
             Error::FencedGeneration { .. } => self.may_be_out(life),
-            // Of two that were expired under one name, the first that polls is in again.
+            // Of two that were expired under one name, the first that polls is in again. It keeps the
+            // name when it is dropped.
             Error::FencedInstanceId { .. } => {
-                let name = self.lives[life].instance_id;
+                let Life { instance_id, alive_at, .. } = self.lives[life];
                 let mut others = self.lives.iter().enumerate().filter(|(other, _)| *other != life);
-                let has_rival = others.any(|(_, l)| !l.gone && l.instance_id == name);
+                let has_rival = others.any(|(_, other)| {
+                    other.instance_id == instance_id && other.gone_at.is_none_or(|at| at > alive_at)
+                });
                 self.lives[life].replaced || (has_rival && self.may_be_out(life))
             }
             _ => false,
@@ -279,7 +286,7 @@ impl Worker {
             Err(error) => {
                 let mut state = model.lock();
                 assert!(state.may_refuse(life, &error), "{error}");
-                state.lives[life].gone = true;
+                state.leave(life);
                 return 1;
             }
         };
@@ -291,14 +298,14 @@ impl Worker {
             match self.random.below(40) {
                 0 => {
                     // Dropped, or taken along by a panic: the model knows of it first.
-                    model.lock().lives[life].gone = true;
+                    model.lock().leave(life);
                     if self.random.one_in(2) {
                         panic_any(OnPurpose);
                     }
                     return step;
                 }
                 1 => {
-                    model.lock().lives[life].gone = true;
+                    model.lock().leave(life);
                     match consumer.close() {
                         Ok(()) => return step,
                         Err(error) => {
@@ -316,7 +323,7 @@ impl Worker {
                 _ => {}
             }
         }
-        model.lock().lives[life].gone = true;
+        model.lock().leave(life);
         steps
     }
 
