@@ -113,17 +113,18 @@ impl MappedFile {
 /// A [`TailWindow`] over a shared mapping of a stretch of a file.
 #[derive(Debug)]
 pub(super) struct MappedTail {
+    file: Arc<File>,
     mapping: MmapRaw,
     file_position: u64,
     end: u64,
+    ready_end: u64,
     written_end: WrittenEnd,
 }
 
 impl MappedTail {
-    /// Maps `len` bytes from `file_position`, which need not lie on a page boundary. The caller
-    /// has checked that they lie within the file.
+    /// Maps `len` bytes from `file_position`, which need not lie on a page boundary.
     pub(super) fn new(
-        file: &File,
+        file: &Arc<File>,
         file_position: u64,
         len: usize,
         written_end: WrittenEnd,
@@ -132,17 +133,16 @@ impl MappedTail {
             .ok()
             .and_then(|len| file_position.checked_add(len))
             .ok_or(io::ErrorKind::InvalidInput)?;
-        let mapping = MmapOptions::new().offset(file_position).len(len).map_raw(file)?;
-        // All pages in one call, rather than a fault for each of them in the middle of an append.
-        // Kernels before 5.14 cannot, and a refusal costs no more than those faults.
-        drop(mapping.advise(Advice::PopulateWrite));
-        Ok(Self { mapping, file_position, end, written_end })
+        let mapping = MmapOptions::new().offset(file_position).len(len).map_raw(&**file)?;
+        let (file, ready_end) = (Arc::clone(file), file_position);
+        Ok(Self { file, mapping, file_position, end, ready_end, written_end })
     }
 
-    /// Where in the window `len` bytes from `file_position` begin, if they lie within it.
-    fn locate(&self, file_position: u64, len: usize) -> Option<usize> {
-        let start = usize::try_from(file_position.checked_sub(self.file_position)?).ok()?;
-        (start.checked_add(len)? <= self.mapping.len()).then_some(start)
+    /// Where in the window these bytes begin, and how many they are, if the window has them.
+    fn locate(&self, range: Range<u64>) -> Option<(usize, usize)> {
+        let start = usize::try_from(range.start.checked_sub(self.file_position)?).ok()?;
+        let len = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
+        (start.checked_add(len)? <= self.mapping.len()).then_some((start, len))
     }
 }
 
@@ -151,13 +151,34 @@ impl TailWindow for MappedTail {
         self.end
     }
 
+    fn ready_end(&self) -> u64 {
+        self.ready_end
+    }
+
+    fn make_ready(&mut self, end: u64) -> io::Result<()> {
+        let Some((start, len)) = self.locate(self.ready_end..end) else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the window ends before"));
+        };
+        if end > self.file.metadata()?.len() {
+            // Storing beyond the end of the file would be a SIGBUS.
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the file ends before"));
+        }
+        // All pages in one call, rather than a fault for each of them in the middle of an append.
+        // Kernels before 5.14 cannot, and a refusal costs no more than those faults.
+        drop(self.mapping.advise_range(Advice::PopulateWrite, start, len));
+        self.ready_end = end;
+        Ok(())
+    }
+
     fn store(&mut self, bytes: &[u8], file_position: u64) {
-        let Some(start) = self.locate(file_position, bytes.len()) else {
+        let end = file_position.checked_add(bytes.len() as u64);
+        let range = end.filter(|end| *end <= self.ready_end).map(|end| file_position..end);
+        let Some((start, _)) = range.and_then(|range| self.locate(range)) else {
             panic!(
-                "{} bytes at {file_position} do not lie within the window {}..{}",
+                "{} bytes at {file_position} do not lie within the window, ready for {}..{}",
                 bytes.len(),
                 self.file_position,
-                self.end
+                self.ready_end
             );
         };
         let written_end = self.written_end.load();
@@ -192,10 +213,11 @@ mod tests {
 
     #[test]
     fn a_mapping_shows_what_a_window_stored_once_the_written_end_moved_over_it() {
-        let file = file_of(&[0; 10_000]);
+        let file = Arc::new(file_of(&[0; 10_000]));
         let written_end = WrittenEnd::new(5_000);
         let mapped = MappedFile::new(&file, 10_000, written_end.clone()).unwrap();
         let mut window = MappedTail::new(&file, 5_000, 5_000, written_end.clone()).unwrap();
+        window.make_ready(10_000).unwrap();
         window.store(b"stored", 5_000);
         assert_eq!(mapped.bytes(5_000..5_006), None);
         written_end.advance(5_006);
@@ -267,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_window_that_no_file_can_have_is_an_error() {
-        let file = file_of(b"");
+        let file = Arc::new(file_of(b""));
         for (file_position, len) in [(u64::MAX, 1), (0, usize::MAX), (u64::MAX - 1, 1)] {
             assert!(MappedTail::new(&file, file_position, len, WrittenEnd::new(0)).is_err());
         }
@@ -276,10 +298,11 @@ mod tests {
     #[test]
     fn readers_beside_a_writer_see_only_what_is_final() {
         const LEN: usize = 1 << 16;
-        let file = file_of(&vec![0; LEN]);
+        let file = Arc::new(file_of(&vec![0; LEN]));
         let written_end = WrittenEnd::new(0);
         let mapped = MappedFile::new(&file, LEN, written_end.clone()).unwrap();
         let mut window = MappedTail::new(&file, 0, LEN, written_end.clone()).unwrap();
+        window.make_ready(LEN as u64).unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for position in 0..LEN as u64 {

@@ -282,16 +282,17 @@ mod tests {
     }
 
     #[test]
-    fn a_window_takes_its_space_when_it_is_opened() {
+    fn a_window_takes_its_space_when_it_is_made_ready() {
         let fs = MemoryFileSystem::new();
         let file = fs.create_new(Path::new("a")).unwrap();
         file.set_len(100_000).unwrap();
         fs.set_capacity(50_000);
         let written_end = WrittenEnd::new(0);
-        let refused = file.map_tail(0, 100_000, &written_end);
+        let mut window = file.map_tail(0, 100_000, &written_end).unwrap();
+        let refused = window.make_ready(100_000);
         assert_eq!(error_kind(refused), Some(ErrorKind::StorageFull));
         fs.set_capacity(100_000);
-        let mut window = file.map_tail(0, 100_000, &written_end).unwrap();
+        window.make_ready(100_000).unwrap();
         fs.set_capacity(0);
         window.store(&vec![1; 100_000], 0);
     }

@@ -233,16 +233,11 @@ impl File for MemoryFile {
         written_end: &WrittenEnd,
     ) -> io::Result<Box<dyn TailWindow>> {
         self.check_writable()?;
-        let end = checked_end(file_position, len)?;
-        let mut bytes = self.contents.0.write();
-        if end > bytes.len {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it ends before the window"));
-        }
-        bytes.fill_holes(file_position, len)?;
         Ok(Box::new(MemoryTail {
             contents: Arc::clone(&self.contents),
             file_position,
-            end,
+            end: checked_end(file_position, len)?,
+            ready_end: file_position,
             written_end: written_end.clone(),
         }))
     }
@@ -254,6 +249,7 @@ struct MemoryTail {
     contents: Arc<Contents>,
     file_position: u64,
     end: u64,
+    ready_end: u64,
     written_end: WrittenEnd,
 }
 
@@ -262,14 +258,31 @@ impl TailWindow for MemoryTail {
         self.end
     }
 
+    fn ready_end(&self) -> u64 {
+        self.ready_end
+    }
+
+    fn make_ready(&mut self, end: u64) -> io::Result<()> {
+        let mut bytes = self.contents.0.write();
+        let len = end.checked_sub(self.ready_end).and_then(|len| usize::try_from(len).ok());
+        match len {
+            Some(len) if end <= self.end && end <= bytes.len => {
+                bytes.fill_holes(self.ready_end, len)?;
+                self.ready_end = end;
+                Ok(())
+            }
+            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it ends before")),
+        }
+    }
+
     fn store(&mut self, bytes: &[u8], file_position: u64) {
-        let within = checked_end(file_position, bytes.len()).is_ok_and(|end| end <= self.end);
+        let within = checked_end(file_position, bytes.len()).is_ok_and(|end| end <= self.ready_end);
         assert!(
             within && file_position >= self.file_position,
-            "{} bytes at {file_position} do not lie within the window {}..{}",
+            "{} bytes at {file_position} do not lie within the window, ready for {}..{}",
             bytes.len(),
             self.file_position,
-            self.end
+            self.ready_end
         );
         let written_end = self.written_end.load();
         assert!(
@@ -279,6 +292,6 @@ impl TailWindow for MemoryTail {
         let mut contents = self.contents.0.write();
         contents
             .write(bytes, file_position)
-            .expect("a window's space was taken when it was opened");
+            .expect("a window's space was taken when it was made ready");
     }
 }

@@ -118,9 +118,8 @@ pub(crate) trait File: Debug + Send + Sync {
     fn map(&self, len: usize, written_end: &WrittenEnd) -> io::Result<Option<MappedFile>>;
 
     /// Opens a window of the file for writing at and above `written_end`, which only its owner
-    /// moves while the window is open. The range must lie within the file (`InvalidInput`
-    /// otherwise) and have been written before (zeros will do), so that storing into it needs no
-    /// new space.
+    /// moves while the window is open. It may reach beyond the end of the file: nothing can be stored
+    /// into it before it is [made ready](TailWindow::make_ready).
     fn map_tail(
         &self,
         file_position: u64,
@@ -134,15 +133,23 @@ pub(crate) trait File: Debug + Send + Sync {
 /// Bytes stored are the operating system's at once: they survive the process, and the next
 /// [`File::sync_data`] makes them durable.
 pub(crate) trait TailWindow: Debug + Send + Sync {
-    /// The file position behind the window's last byte.
+    /// The file position behind the window's last byte, whether it is ready or not.
     fn end(&self) -> u64;
+
+    /// The file position up to which it is ready to be stored into; at first that is where it begins.
+    fn ready_end(&self) -> u64;
+
+    /// Makes it ready up to `end`. That must lie within the window and the file (`InvalidInput`
+    /// otherwise), and all bytes up to there must have been written before (zeros will do), so that
+    /// storing into them needs no new space.
+    fn make_ready(&mut self, end: u64) -> io::Result<()>;
 
     /// Stores bytes at a file position.
     ///
     /// # Panics
     ///
-    /// When the bytes do not lie within the window, or begin below the written end: its owner
-    /// checks first.
+    /// When the bytes do not lie within what is ready of the window, or begin below the written end: its
+    /// owner checks first.
     fn store(&mut self, bytes: &[u8], file_position: u64);
 }
 

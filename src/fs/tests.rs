@@ -327,8 +327,11 @@ fn what_a_window_stores_is_in_the_file() {
     on_each(|fs, root| {
         let file = create_with(fs, &root.join("a"), &vec![0; 100_000]);
         let mut window = file.map_tail(4_097, 80_000, &WrittenEnd::new(4_100)).unwrap();
-        assert_eq!(window.end(), 84_097, "{fs:?}");
+        assert_eq!((window.end(), window.ready_end()), (84_097, 4_097), "{fs:?}");
+        window.make_ready(50_000).unwrap();
         window.store(b"first", 4_100);
+        window.make_ready(84_097).unwrap();
+        assert_eq!(window.ready_end(), 84_097, "{fs:?}");
         window.store(&vec![5; 30_000], 54_097);
         drop(window);
         let bytes = all_bytes(&*file);
@@ -340,23 +343,32 @@ fn what_a_window_stores_is_in_the_file() {
 }
 
 #[test]
-fn a_window_must_lie_within_the_file() {
+fn a_window_is_ready_within_itself_and_the_file_and_never_goes_back() {
     on_each(|fs, root| {
         let file = create_with(fs, &root.join("a"), &[0; 100]);
         let written_end = WrittenEnd::new(0);
-        for (file_position, len) in [(50, 51), (101, 0), (u64::MAX, 1)] {
-            let refused = file.map_tail(file_position, len, &written_end);
-            assert!(refused.is_err(), "{fs:?}: {len} bytes at {file_position}");
+        assert!(file.map_tail(u64::MAX, 1, &written_end).is_err(), "{fs:?}");
+        let mut window = file.map_tail(50, 100, &written_end).unwrap();
+        window.make_ready(60).unwrap();
+        window.make_ready(60).unwrap();
+        for end in [0, 59, 101, 150, 151, u64::MAX] {
+            assert!(window.make_ready(end).is_err(), "{fs:?}: up to {end}");
         }
-        file.map_tail(50, 50, &written_end).unwrap();
+        window.make_ready(100).unwrap();
+        file.write_all_at(&[0; 100], 100).unwrap();
+        assert!(window.make_ready(151).is_err(), "{fs:?}: the window ends before");
+        window.make_ready(150).unwrap();
+        window.store(&[1; 100], 50);
+        assert_eq!(all_bytes(&*file)[49..151], [&[0][..], &[1; 100], &[0]].concat(), "{fs:?}");
     });
 }
 
-/// Stores into a window over bytes 100..200 of which those below 120 are final, and says whether
-/// that panicked.
+/// Stores into a window over bytes 100..300 that is ready below 200 and final below 120, and says
+/// whether that panicked.
 fn store_panics(fs: &dyn FileSystem, path: &Path, len: usize, file_position: u64) -> bool {
     let file = create_with(fs, path, &[0; 300]);
-    let mut window = file.map_tail(100, 100, &WrittenEnd::new(120)).unwrap();
+    let mut window = file.map_tail(100, 200, &WrittenEnd::new(120)).unwrap();
+    window.make_ready(200).unwrap();
     let bytes = vec![1; len];
     let store = std::panic::AssertUnwindSafe(|| window.store(&bytes, file_position));
     let panicked = std::panic::catch_unwind(store).is_err();

@@ -22,16 +22,19 @@ use crate::fs::held::HeldFile;
 use crate::fs::{File, TailWindow, TailWrites};
 use crate::time::Timestamp;
 
-/// Space is made ready in steps of this many bytes, fewer while the segment is small: an idle
-/// partition should not cost much. Larger steps are cheaper by 1 in 100 at most, and whoever is to
-/// append meanwhile waits for the whole of one.
-const ZERO_STEP_MAX: u64 = 256 << 10;
-const ZERO_STEP_MIN: u64 = 64 << 10;
+/// Space is made ready in steps of this many bytes: whoever is to append meanwhile waits for the
+/// whole of one.
+const STEP_LEN: u64 = 64 << 10;
+
+/// Steps that batches are written into by position, and windows, become this long while the segment
+/// grows: the sync after a step has a new length to record, and a window costs two system calls. They
+/// begin small, so that an idle partition does not cost much.
+const STRETCH_LEN_MAX: u64 = 256 << 10;
 
 /// Files end at a multiple of this while they grow.
 const PAGE_LEN: u64 = 4096;
 
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; STEP_LEN as usize] = [0; STEP_LEN as usize];
 
 /// How a batch's bytes get into the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +173,11 @@ impl SegmentWriter {
                 Store::Positioned
             }
             (TailWrites::Mapped { .. }, store) => {
-                self.zero_ahead(end)?;
+                let step = match store {
+                    Store::Window => STEP_LEN,
+                    Store::Positioned => self.stretch_len(),
+                };
+                self.zero_ahead(end, step)?;
                 store
             }
         };
@@ -194,12 +201,15 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// Writes zeros so that the file reaches at least `end`, and some way further if it can.
-    fn zero_ahead(&mut self, end: u64) -> Result<()> {
+    fn stretch_len(&self) -> u64 {
+        self.position.clamp(STEP_LEN, STRETCH_LEN_MAX)
+    }
+
+    /// Writes zeros so that the file reaches at least `end`, and `step` bytes further if it can.
+    fn zero_ahead(&mut self, end: u64, step: u64) -> Result<()> {
         if end <= self.zeroed_end {
             return Ok(());
         }
-        let step = self.position.clamp(ZERO_STEP_MIN, ZERO_STEP_MAX);
         // `len_max` may lie below `end`: settings can have changed since the segment was begun.
         let target = ((end + step) / PAGE_LEN * PAGE_LEN).min(self.limits.len_max).max(end);
         while self.zeroed_end < target {
@@ -231,17 +241,23 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// A window that reaches at least `end`.
+    /// A window that can be stored into up to `end`, which is zeroed.
     fn window_to(&mut self, end: u64) -> Result<&mut Box<dyn TailWindow>> {
         if self.window.as_ref().is_none_or(|window| window.end() < end) {
             // The old window goes first: two of them must not cover the same bytes.
             self.window = None;
-            let len = usize::try_from(self.zeroed_end - self.position).unwrap_or(usize::MAX);
             let (position, segment) = (self.position, Arc::clone(&self.segment));
+            let len = self.stretch_len().max(end - position);
+            let len = usize::try_from(len).unwrap_or(usize::MAX);
             let window = self.file()?.map_tail(position, len, segment.records().written_end());
             self.window = Some(window.map_err(|error| self.io("map", error))?);
         }
-        Ok(self.window.as_mut().expect("it was made just above"))
+        let window = self.window.as_mut().expect("it was made just above");
+        if window.ready_end() < end {
+            let ready = window.make_ready(self.zeroed_end.min(window.end()));
+            ready.map_err(|error| Error::io("map", self.segment.records().path(), error))?;
+        }
+        Ok(window)
     }
 
     /// Brings the index files up to date, so that an open after a kill need not walk the segment.

@@ -148,13 +148,11 @@ impl File for SimulatedFile {
         self.check_writable()?;
         self.disk.ask(DiskCallKind::MapTail, &self.path)?;
         let end = file_position.checked_add(len as u64).ok_or(io::ErrorKind::InvalidInput)?;
-        if end > self.disk.state.lock().inode(self.inode).live.len() as u64 {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it ends before the window"));
-        }
         Ok(Box::new(SimulatedTail {
             file: self.reopened(),
             start: file_position,
             end,
+            ready_end: file_position,
             written_end: written_end.clone(),
         }))
     }
@@ -173,6 +171,7 @@ struct SimulatedTail {
     file: SimulatedFile,
     start: u64,
     end: u64,
+    ready_end: u64,
     written_end: WrittenEnd,
 }
 
@@ -181,14 +180,28 @@ impl TailWindow for SimulatedTail {
         self.end
     }
 
+    fn ready_end(&self) -> u64 {
+        self.ready_end
+    }
+
+    fn make_ready(&mut self, end: u64) -> io::Result<()> {
+        self.file.disk.ask(DiskCallKind::MapTail, &self.file.path)?;
+        let file_len = self.file.disk.state.lock().inode(self.file.inode).live.len() as u64;
+        if !(self.ready_end..=self.end.min(file_len)).contains(&end) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it ends before"));
+        }
+        self.ready_end = end;
+        Ok(())
+    }
+
     fn store(&mut self, bytes: &[u8], file_position: u64) {
         let end = file_position.saturating_add(bytes.len() as u64);
         assert!(
-            file_position >= self.start && end <= self.end,
-            "{} bytes at {file_position} do not lie within the window {}..{}",
+            file_position >= self.start && end <= self.ready_end,
+            "{} bytes at {file_position} do not lie within the window, ready for {}..{}",
             bytes.len(),
             self.start,
-            self.end
+            self.ready_end
         );
         let written_end = self.written_end.load();
         assert!(
