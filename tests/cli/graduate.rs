@@ -85,12 +85,10 @@ What to do next, on any machine with Kafka's programs (4.0 or later) on the PATH
 
      sh out/reset-offsets.sh localhost:9092
 
-7. With more brokers: have each of them keep a copy of everything, here 1, 2 and 3; and have Kafka answer a
-   producer (acks=all) only when two have the record, for it does not wait for the disk:
+7. With more brokers in the cluster: have each of them keep a copy of everything, here 1, 2 and 3. From
+   three on a record is answered for (acks=all) when two have it; Kafka does not wait for the disk:
 
      sh out/add-replicas.sh localhost:9092 1 2 3
-     kafka-configs.sh --bootstrap-server localhost:9092 --alter --entity-type brokers --entity-default /
-       --add-config min.insync.replicas=2
 
 The directory that this was made of is as it was, and Sapwood can go on with it until something
 is produced to Kafka.

@@ -158,13 +158,14 @@ fn is_held(directory: &Path) -> Result<bool> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         opened => opened.map_err(|error| Stop::file("open", &path, &error))?,
     };
-    let [wanted, free] = [libc::F_WRLCK, libc::F_UNLCK].map(libc::c_short::try_from);
-    let free = free.unwrap_or_default();
-    let wanted = wanted.unwrap_or_default();
+    let kind = |kind: libc::c_int| {
+        libc::c_short::try_from(kind).expect("kinds of locks are small numbers")
+    };
+    let wanted = kind(libc::F_WRLCK);
     let mut lock = libc::flock { l_type: wanted, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
     fcntl(file.as_raw_fd(), FcntlArg::F_OFD_GETLK(&mut lock))
         .map_err(|error| Stop::file("ask for the lock of", &path, &error.into()))?;
-    Ok(lock.l_type != free)
+    Ok(lock.l_type != kind(libc::F_UNLCK))
 }
 
 /// Kafka writes `.` as `_` in the names of its metrics, and refuses a topic whose name there is that of

@@ -268,7 +268,8 @@ echo 'every partition begins and ends where it did'
 const ADD_REPLICAS: &str = "\
 #!/bin/sh
 # Puts copies of every partition on the brokers that are named, and waits until they are complete. The
-# first broker must be the one that was given the files. Each broker is the preferred leader in turn.
+# one that was given the files must be among them. Each broker is the preferred leader in turn. With three
+# or more, Kafka answers a producer (acks=all) only when two of them have the record.
 # Kafka's programs must be on the PATH. If the cluster wants credentials, name the file with them,
 # as --command-config takes it, in COMMAND_CONFIG.
 set -eu
@@ -302,6 +303,13 @@ reassign() {
 reassign --execute
 while state=$(reassign --verify) && echo \"$state\" | grep -q 'still in progress'; do sleep 2; done
 echo \"$state\"
+# Kafka does not wait for the disk: a record is safe when two machines have it, also while a third is gone.
+if [ $# -ge 3 ]; then
+    for topic in $(ls \"$here/partitions\" | sed 's/-[0-9]*$//' | sort -u); do
+        kafka-configs.sh --bootstrap-server \"$server\" ${COMMAND_CONFIG:+--command-config \"$COMMAND_CONFIG\"} \\
+            --alter --entity-type topics --entity-name \"$topic\" --add-config min.insync.replicas=2
+    done
+fi
 ";
 
 /// What a person does next.
@@ -352,11 +360,9 @@ pub(super) fn steps(named: &Path, moved: &Moved) -> String {
         ));
     }
     steps.add(format_args!(
-        "With more brokers: have each of them keep a copy of everything, here 1, 2 and 3; and have Kafka \
-         answer a\nproducer (acks=all) only when two have the record, for it does not wait for the \
-         disk:\n\n  sh {out}/add-replicas.sh localhost:9092 1 2 3\n  \
-         kafka-configs.sh --bootstrap-server localhost:9092 --alter --entity-type brokers --entity-default \
-         \\\n    --add-config min.insync.replicas=2"
+        "With more brokers in the cluster: have each of them keep a copy of everything, here 1, 2 and 3. \
+         From\nthree on a record is answered for (acks=all) when two have it; Kafka does not wait for the \
+         disk:\n\n  sh {out}/add-replicas.sh localhost:9092 1 2 3"
     ));
     if !retentions(&moved.topics).is_empty() {
         steps.add(format_args!(
