@@ -280,6 +280,19 @@ error: Kafka could not take this over: 1 problem; nothing was made
 }
 
 #[test]
+fn a_directory_without_topics_is_nothing_to_take_over() {
+    let scene = Scene::bare();
+    scene.open().close().unwrap();
+    scene.run("graduate data --to out").assert().code(3).stderr_eq(str![[r#"
+error: data holds no topics: there is nothing to take over
+
+"#]]);
+    scene.run("graduate none --to out").assert().code(3);
+    scene.run_with(["graduate", "--to", "out"]).env_remove("SAPWOOD_DIR").assert().code(2);
+    assert!(!scene.path().join("out").exists());
+}
+
+#[test]
 fn damage_is_told_where_it_is_and_nothing_is_made() {
     let scene = with_segments();
     let path = &logs(&scene.data().join("small-0"))[1];

@@ -72,6 +72,11 @@ impl Graduate {
             None => directory.path()?,
         };
         let broker = Broker::open_read_only(from).map_err(|error| advised(error.into()))?;
+        if broker.topics()?.is_empty() {
+            let sentence =
+                format!("{} holds no topics: there is nothing to take over", from.display());
+            return Err(Stop::failed(Code::NotFound, sentence));
+        }
         let mut notes = Vec::new();
         let in_use = is_held(from)?;
         if in_use {
