@@ -23,6 +23,7 @@ Commands:
   verify       Read everything and say what is damaged
   salvage      Make a new directory of what is intact of a damaged one
   backup       Make a copy of the directory, also while it is in use
+  graduate     Prepare a directory for a Kafka broker to take over
   completions  Print a script that completes commands and options in a shell
   help         Print this message or the help of the given subcommand(s)
 
@@ -79,6 +80,7 @@ fn every_command_has_examples() {
         "verify",
         "salvage",
         "backup",
+        "graduate",
         "completions",
     ] {
         let output = scene.run(&format!("{command} --help")).output().unwrap();

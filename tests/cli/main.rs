@@ -6,6 +6,7 @@
 
 mod beside;
 mod consume;
+mod graduate;
 mod groups;
 mod help;
 mod inspect;

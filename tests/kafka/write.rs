@@ -14,7 +14,6 @@
 #[path = "../interop/line.rs"]
 mod line;
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -246,26 +245,9 @@ fn commit_offsets(broker: &Broker) -> Result<()> {
     Ok(broker.reset_group("audit", ends)?)
 }
 
-/// Writes down what Kafka is to say of a directory, and what it has to be told.
+/// Writes down what Kafka is to say of a directory.
 fn describe(broker: &Broker, out: &Path) -> Result<()> {
-    let expected = expected(broker)?;
-    let mut offsets = String::new();
-    for row in expected["offsets"].as_array().into_iter().flatten() {
-        let fields: Vec<_> =
-            row.as_array().into_iter().flatten().map(ToString::to_string).collect();
-        writeln!(offsets, "{}", fields.join(",").replace('"', ""))?;
-    }
-    // A directory alone does not tell that its first records are given up.
-    let mut starts = String::new();
-    for partition in broker.topics()?.iter().flat_map(Topic::partitions) {
-        let (at, start) = (partition.topic_partition(), partition.log_start_offset());
-        if start > 0 {
-            writeln!(starts, "{} {} {start}", at.topic(), at.partition())?;
-        }
-    }
-    fs::write(out.join("offsets.csv"), offsets)?;
-    fs::write(out.join("log-start-offsets"), starts)?;
-    Ok(fs::write(out.join("expected.json"), expected.to_string())?)
+    Ok(fs::write(out.join("expected.json"), expected(broker)?.to_string())?)
 }
 
 /// What Kafka is to say of the directory.
@@ -294,17 +276,21 @@ fn expected(broker: &Broker) -> Result<serde_json::Value> {
     Ok(json!({ "topics": topics, "partitions": partitions, "offsets": offsets }))
 }
 
-/// What to ask Kafka for when the topic is created there.
+/// The topic as Kafka is to have it, with every setting that is one of Kafka's too.
 fn kafkas_topic(topic: &Topic) -> serde_json::Value {
-    let config = topic.config();
-    let same = ["max.message.bytes", "message.timestamp.type", "index.interval.bytes"];
-    let mut settings: serde_json::Map<_, _> = same
-        .iter()
-        .filter_map(|name| Some(((*name).to_owned(), config.get(name)?.into())))
-        .collect();
-    // What was written is to stay, whatever retention has left of it here.
-    settings.insert("retention.ms".to_owned(), "-1".into());
-    json!({ "name": topic.name(), "partitions": topic.partition_count(), "config": settings })
+    /// Kafka has no smaller segments.
+    const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+    let ours = ["durability", "flush.ms", "max.bytes", "max.bytes.policy", "retention.groups"];
+    let mut settings = serde_json::Map::new();
+    for (name, value) in topic.config().properties() {
+        let small = name == "segment.bytes"
+            && value.parse::<u64>().is_ok_and(|bytes| bytes < SEGMENT_BYTES_MIN);
+        let value = if small { SEGMENT_BYTES_MIN.to_string() } else { value };
+        if !ours.contains(&name) {
+            settings.insert(name.to_owned(), value.into());
+        }
+    }
+    json!({ "name": topic.name(), "config": settings })
 }
 
 /// Points in time around those of the records, and the record that Sapwood finds for each.

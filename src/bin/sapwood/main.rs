@@ -18,6 +18,7 @@ mod directory;
 mod dump;
 mod exit;
 mod filter;
+mod graduate;
 mod groups;
 mod metrics;
 mod output;
@@ -93,6 +94,7 @@ enum Command {
     Verify(verify::Verify),
     Salvage(salvage::Salvage),
     Backup(backup::Backup),
+    Graduate(graduate::Graduate),
     Completions(completions::Completions),
 }
 
@@ -132,6 +134,7 @@ fn run(cli: Cli) -> Result {
         Command::Verify(command) => command.run(&directory),
         Command::Salvage(command) => command.run(&directory),
         Command::Backup(command) => command.run(&directory),
+        Command::Graduate(command) => command.run(&directory),
         Command::Completions(command) => command.run(&mut Cli::command()),
     }
 }

@@ -88,7 +88,7 @@ impl Verify {
     }
 }
 
-const ADVICE: &str = "`sapwood salvage` makes a new directory of what is intact, `sapwood dump` \
+pub(crate) const ADVICE: &str = "`sapwood salvage` makes a new directory of what is intact, `sapwood dump` \
                       shows what lies there";
 
 fn bar() -> ProgressBar {

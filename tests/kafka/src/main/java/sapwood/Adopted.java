@@ -12,24 +12,28 @@ import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
 import org.apache.kafka.clients.admin.Admin;
-import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.Config;
 import org.apache.kafka.clients.consumer.Consumer;
 import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.OffsetAndTimestamp;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.config.ConfigResource;
 
-/** Whether a broker that was given Sapwood's directories has in them what Sapwood had. */
+/** Whether brokers that were given Sapwood's directories have in them what Sapwood had. */
 final class Adopted {
     /** Where it goes on producing: with and without compression, after a deletion, after a crash. */
     private static final List<String> CONTINUED = List.of("plain", "lz4", "zstd", "deleted", "empty", "endless");
 
+    /** What happened to the directories, as the names of the checks say it. */
+    private final String how;
     private final Cluster cluster;
     private final JsonNode expected;
     private final Map<TopicPartition, List<Line>> lines;
 
-    private Adopted(String bootstrap, Path directory) throws IOException {
+    private Adopted(String how, String bootstrap, Path directory) throws IOException {
+        this.how = how;
         cluster = new Cluster(bootstrap);
         expected = Line.JSON.readTree(directory.resolve("expected.json").toFile());
         lines = Line.read(directory.resolve("records.jsonl"));
@@ -38,11 +42,11 @@ final class Adopted {
         }
     }
 
-    /** Arguments: what to do, the broker, and a directory with what Sapwood says of its own. */
+    /** Arguments: what to do, what has been done, the broker, and a directory with what Sapwood says of its own. */
     public static void main(String[] arguments) throws Exception {
-        Adopted adopted = new Adopted(arguments[1], Path.of(arguments[2]));
+        Adopted adopted = new Adopted(arguments[1], arguments[2], Path.of(arguments[3]));
         switch (arguments[0]) {
-            case "create" -> adopted.create();
+            case "settings" -> adopted.checkSettings();
             case "check" -> adopted.check();
             case "groups" -> adopted.checkGroups();
             case "produce" -> adopted.produce();
@@ -54,26 +58,27 @@ final class Adopted {
         return new TopicPartition(partition.get("topic").asText(), partition.get("partition").asInt());
     }
 
-    private void create() throws Exception {
-        List<NewTopic> topics = new ArrayList<>();
-        for (JsonNode topic : expected.get("topics")) {
-            Map<String, String> config = new HashMap<>();
-            topic.get("config").fields().forEachRemaining(entry -> config.put(entry.getKey(), entry.getValue().asText()));
-            topics.add(new NewTopic(topic.get("name").asText(), topic.get("partitions").asInt(), (short) 1)
-                .configs(config));
+    private void checkSettings() throws Exception {
+        try (Admin admin = cluster.admin()) {
+            for (JsonNode topic : expected.get("topics")) {
+                ConfigResource name = new ConfigResource(ConfigResource.Type.TOPIC, topic.get("name").asText());
+                Config found = admin.describeConfigs(List.of(name)).all().get().get(name);
+                Checks.check(how + ", " + name.name() + ": the topic has its settings", () ->
+                    topic.get("config").fields().forEachRemaining(setting ->
+                        Checks.equal(found.get(setting.getKey()).value(), setting.getValue().asText(), setting.getKey())));
+            }
         }
-        cluster.create(topics);
     }
 
     private void check() {
         Map<TopicPartition, List<Line>> found = cluster.read(lines.keySet(), "read_uncommitted");
         for (JsonNode partition : expected.get("partitions")) {
             TopicPartition address = address(partition);
-            Checks.check("adopted, " + address + ": the consumer reads the records that were sent",
+            Checks.check(how + ", " + address + ": the consumer reads the records that were sent",
                 () -> Checks.same(found.get(address), lines.get(address)));
-            Checks.check("adopted, " + address + ": the log starts and ends where it did",
+            Checks.check(how + ", " + address + ": the log starts and ends where it did",
                 () -> checkEnds(partition));
-            Checks.check("adopted, " + address + ": a time leads to the same record",
+            Checks.check(how + ", " + address + ": a time leads to the same record",
                 () -> checkTimes(partition));
         }
     }
@@ -105,9 +110,9 @@ final class Adopted {
             groups.computeIfAbsent(offset.get(0).asText(), ignored -> new HashMap<>())
                 .put(new TopicPartition(offset.get(1).asText(), offset.get(2).asInt()), offset.get(3).asLong());
         }
-        groups.forEach((group, offsets) -> Checks.check("adopted, group " + group + ": its committed offsets are carried over",
+        groups.forEach((group, offsets) -> Checks.check(how + ", group " + group + ": its committed offsets are carried over",
             () -> checkCommitted(group, offsets)));
-        Checks.check("adopted, group billing: its next consumer goes on where it was", () -> goesOn(groups.get("billing")));
+        Checks.check(how + ", group billing: its next consumer goes on where it was", () -> goesOn(groups.get("billing")));
     }
 
     private void checkCommitted(String group, Map<TopicPartition, Long> expectedOffsets) throws Exception {
@@ -159,12 +164,12 @@ final class Adopted {
         }
         Map<TopicPartition, List<Line>> found = cluster.read(continued, "read_committed");
         for (TopicPartition address : continued) {
-            Checks.check("adopted, " + address + ": producing goes on at the log end offset, also in transactions", () -> {
+            Checks.check(how + ", " + address + ": producing goes on at the log end offset, also in transactions", () -> {
                 long end = end(address);
                 // A marker stands behind the committed record, and one behind the aborted one.
                 Checks.equal(offsets.get(address), List.of(end, end + 1, end + 2, end + 4, end + 6), "offsets");
             });
-            Checks.check("adopted, " + address + ": a read_committed consumer reads on across the seam", () -> {
+            Checks.check(how + ", " + address + ": a read_committed consumer reads on across the seam", () -> {
                 List<Line> before = lines.get(address);
                 List<Line> all = found.get(address);
                 Checks.same(all.subList(0, Math.min(before.size(), all.size())), before);
