@@ -1,6 +1,7 @@
 //! Rows R1 to R4 and R9: appending.
 
-use std::sync::Barrier;
+use std::hint::black_box;
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,13 +36,19 @@ fn settle(topic: &Topic) {
     }
 }
 
-/// The same records in the same batches.
-fn bare_batched(mut store: impl FnMut(&[u8]), buffer: &mut Vec<u8>, records: u64) {
+/// The same records in the same batches, with something done besides for each record.
+fn bare_batched(
+    mut store: impl FnMut(&[u8]),
+    mut besides: impl FnMut(),
+    buffer: &mut Vec<u8>,
+    records: u64,
+) {
     let mut left = records;
     while left > 0 {
         bare::begin(buffer);
         let mut count = 0;
         while left > 0 && buffer.len() + 110 <= BATCH_BYTES {
+            besides();
             bare::record(buffer, i64::from(count), &VALUE);
             (count, left) = (count + 1, left - 1);
         }
@@ -57,8 +64,9 @@ fn bare_single(mut store: impl FnMut(&[u8]), buffer: &mut Vec<u8>, records: u64)
     }
 }
 
-/// R1: one thread, a producer with batches of 16 KiB. Once beside a mapping of space that was written
-/// to before, and once beside a file that grows as the log does.
+/// R1: one thread, a producer with batches of 16 KiB. Beside a mapping of space that was written to
+/// before, beside a file that grows as the log does, and beside that with what a producer needs that
+/// any thread may send through and that tells of each record: a lock to take, and a handle to share.
 pub fn batched(report: &mut Report) {
     const RECORDS: u64 = 1_000_000;
     let directory = scratch();
@@ -69,7 +77,7 @@ pub fn batched(report: &mut Report) {
     let mut growing = Growing::new(&directory.path().join("growing"));
     let mut buffer = Vec::with_capacity(BATCH_BYTES);
     let mut bare =
-        || rate(RECORDS, || bare_batched(|bytes| space.store(bytes), &mut buffer, RECORDS));
+        || rate(RECORDS, || bare_batched(|bytes| space.store(bytes), || (), &mut buffer, RECORDS));
     let mut ours = || {
         let rate = rate(RECORDS, || {
             for _ in 0..RECORDS {
@@ -86,16 +94,28 @@ pub fn batched(report: &mut Report) {
     let detail = format!("{how}: {}", pairs.millions());
     report.row("R1", pairs.ratio(), Target::Least(0.6), &detail);
     let mut buffer = Vec::with_capacity(BATCH_BYTES);
-    let bare = || {
-        growing.start_over();
-        rate(RECORDS, || bare_batched(|bytes| growing.write(bytes), &mut buffer, RECORDS))
+    let mut beside_growing = |besides: &dyn Fn()| {
+        let bare = || {
+            growing.start_over();
+            let store = |bytes: &[u8]| growing.write(bytes);
+            rate(RECORDS, || bare_batched(store, besides, &mut buffer, RECORDS))
+        };
+        Pairs::of(9, bare, &mut ours)
     };
-    let pairs = Pairs::of(9, bare, ours);
+    let pairs = beside_growing(&|| ());
     let detail = format!("{how}, beside a file that grows: {}", pairs.millions());
     report.row("R1-growing", pairs.ratio(), Target::Least(0.6), &detail);
+    let shared = Arc::new(Mutex::new(0_u64));
+    let pairs = beside_growing(&|| {
+        *black_box(&shared).lock().unwrap() += 1;
+        drop(black_box(Arc::clone(&shared)));
+    });
+    let detail = format!("the same, with a lock and a handle per record: {}", pairs.millions());
+    report.row("R1-shared", pairs.ratio(), Target::Least(0.6), &detail);
 }
 
-/// R2: one thread, each record its own batch, visible when the call returns.
+/// R2: one thread, each record its own batch, visible when the call returns. Beside the same three,
+/// but nothing is told later, so the lock alone.
 pub fn single(report: &mut Report) {
     const RECORDS: u64 = 500_000;
     let directory = scratch();
@@ -124,13 +144,24 @@ pub fn single(report: &mut Report) {
     let detail = format!("a batch for each record, Written, 1 thread: {rates}; {latencies}");
     report.row("R2", pairs.ratio(), Target::Least(0.4), &detail);
     let mut buffer = Vec::with_capacity(SINGLE);
-    let bare = || {
-        growing.start_over();
-        rate(RECORDS, || bare_single(|bytes| growing.store(bytes), &mut buffer, RECORDS))
+    let mut beside_growing = |besides: &dyn Fn()| {
+        let bare = || {
+            growing.start_over();
+            let store = |bytes: &[u8]| {
+                besides();
+                growing.store(bytes);
+            };
+            rate(RECORDS, || bare_single(store, &mut buffer, RECORDS))
+        };
+        Pairs::of(9, bare, &mut ours)
     };
-    let pairs = Pairs::of(9, bare, ours);
+    let pairs = beside_growing(&|| ());
     let detail = format!("the same, beside a file that grows: {}", pairs.millions());
     report.row("R2-growing", pairs.ratio(), Target::Least(0.4), &detail);
+    let shared = Mutex::new(0_u64);
+    let pairs = beside_growing(&|| *black_box(&shared).lock().unwrap() += 1);
+    let detail = format!("the same, with a lock per record: {}", pairs.millions());
+    report.row("R2-shared", pairs.ratio(), Target::Least(0.4), &detail);
 }
 
 /// R3: one thread, each record its own batch and its own sync.
