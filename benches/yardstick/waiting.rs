@@ -23,7 +23,7 @@ pub fn send_to_seen(report: &mut Report) {
     bare::batch(&mut batch, 1, &VALUE);
     for (name, per_second) in [("R7a", 10_000), ("R7b", 100_000)] {
         let load = Load { per_second, time: TIME };
-        let rounds: Vec<_> = (0..5)
+        let rounds: Vec<_> = (0..11)
             .map(|round| {
                 let bare = hand_over(load);
                 let mut file = Growing::new(&directory.path().join("growing"));
