@@ -24,7 +24,7 @@ use crate::time::Timestamp;
 
 /// Space is made ready in steps of this many bytes: whoever is to append meanwhile waits for the
 /// whole of one.
-const STEP_LEN: u64 = 64 << 10;
+const STEP_LEN: u64 = ZEROS.len() as u64;
 
 /// Steps that batches are written into by position, and windows, become this long while the segment
 /// grows: the sync after a step has a new length to record, and a window costs two system calls. They
@@ -34,7 +34,7 @@ const STRETCH_LEN_MAX: u64 = 256 << 10;
 /// Files end at a multiple of this while they grow.
 const PAGE_LEN: u64 = 4096;
 
-static ZEROS: [u8; STEP_LEN as usize] = [0; STEP_LEN as usize];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// How a batch's bytes get into the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
