@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// As much as the crate puts there at a time: little where little is written.
+/// As long as the crate's windows: short where little is written.
 const STEP_MIN: usize = 64 << 10;
 const STEP_MAX: usize = 256 << 10;
 

@@ -108,13 +108,10 @@ groups/billing.csv
 latest-offsets
 log-start-offset-checkpoint
 partitions/empty-0/00000000000000000000.log
-partitions/empty-0/00000000000000000000.timeindex
 partitions/empty-0/leader-epoch-checkpoint
 partitions/orders-0/00000000000000000000.log
-partitions/orders-0/00000000000000000000.timeindex
 partitions/orders-0/leader-epoch-checkpoint
 partitions/orders-1/00000000000000000000.log
-partitions/orders-1/00000000000000000000.timeindex
 partitions/orders-1/leader-epoch-checkpoint
 place-files.sh
 reset-offsets.sh
@@ -375,7 +372,6 @@ fn the_script_places_files_and_touches_nothing_that_is_not_theirs() {
         names(&broker.join("orders-1")).join("\n"),
         str![[r#"
 00000000000000000000.log
-00000000000000000000.timeindex
 leader-epoch-checkpoint
 partition.metadata
 "#]]

@@ -67,8 +67,6 @@ pub(super) struct Inspected {
     pub(super) base_offset: u64,
     /// How many bytes of batches there are; behind them lie zeros at most.
     pub(super) len: u64,
-    /// What its `.timeindex` is to hold.
-    pub(super) time_index: Vec<u8>,
     largest_timestamp: i64,
     records: u64,
     /// Where batches begin whose leader epoch is not 0.
@@ -116,10 +114,8 @@ impl Inspection {
 pub(super) fn inspect(
     partition: &PartitionDump,
     log_start: Option<u64>,
-    config: &TopicConfig,
     now: Timestamp,
 ) -> Result<Inspection> {
-    let index_interval = config.get("index.interval.bytes").and_then(|text| text.parse().ok());
     let mut walk = Walk {
         inspection: Inspection {
             topic_partition: partition.topic_partition().clone(),
@@ -133,7 +129,6 @@ pub(super) fn inspect(
             problems: Vec::new(),
         },
         producers: BTreeMap::new(),
-        index_interval: index_interval.unwrap_or(4096),
     };
     for segment in partition.segments()? {
         walk.segment(&segment?)?;
@@ -151,7 +146,6 @@ struct Producer {
 struct Walk {
     inspection: Inspection,
     producers: BTreeMap<i64, Producer>,
-    index_interval: u64,
 }
 
 impl Walk {
@@ -161,18 +155,17 @@ impl Walk {
             path: dump.path().to_owned(),
             base_offset,
             len: 0,
-            time_index: Vec::new(),
             largest_timestamp: -1,
             records: 0,
             foreign_epochs: Vec::new(),
         };
         self.inspection.end_offset = self.inspection.end_offset.max(base_offset);
-        let mut times = TimeIndex::of(base_offset, self.index_interval);
         for part in dump.parts()? {
             match part? {
                 SegmentPart::Batch(batch) => {
                     self.batch(&batch, &mut segment)?;
-                    times.add(&batch);
+                    segment.largest_timestamp =
+                        segment.largest_timestamp.max(batch.max_timestamp.as_millis());
                     segment.len = batch.file_position + batch.size;
                 }
                 SegmentPart::Damage(damage) => self.damage(&damage),
@@ -180,8 +173,6 @@ impl Walk {
                 _ => {}
             }
         }
-        segment.largest_timestamp = times.largest.0;
-        segment.time_index = times.finish();
         self.inspection.bytes += segment.len;
         self.inspection.segments.push(segment);
         Ok(())
@@ -304,55 +295,9 @@ impl Walk {
     }
 }
 
-/// The entries of a `.timeindex`, by Kafka's rules (`LogSegment.recover`, `TimeIndex.maybeAppend`).
-struct TimeIndex {
-    base_offset: u64,
-    interval: u64,
-    /// The largest timestamp so far, and the last offset of the batch that brought it.
-    largest: (i64, u64),
-    /// Where the batch begins that had an entry last.
-    indexed: u64,
-    written: i64,
-    bytes: Vec<u8>,
-}
-
-impl TimeIndex {
-    fn of(base_offset: u64, interval: u64) -> Self {
-        let largest = (-1, base_offset);
-        Self { base_offset, interval, largest, indexed: 0, written: -1, bytes: Vec::new() }
-    }
-
-    fn add(&mut self, batch: &BatchDump) {
-        let timestamp = batch.max_timestamp.as_millis();
-        if timestamp > self.largest.0 {
-            self.largest = (timestamp, batch.last_offset);
-        }
-        if batch.file_position - self.indexed > self.interval {
-            self.write_entry();
-            self.indexed = batch.file_position;
-        }
-    }
-
-    fn write_entry(&mut self) {
-        let (timestamp, offset) = self.largest;
-        if timestamp > self.written {
-            let relative = u32::try_from(offset.saturating_sub(self.base_offset));
-            self.bytes.extend(timestamp.to_be_bytes());
-            self.bytes.extend(relative.unwrap_or(u32::MAX).to_be_bytes());
-            self.written = timestamp;
-        }
-    }
-
-    fn finish(mut self) -> Vec<u8> {
-        // The last entry is the segment's largest timestamp: retention goes by it.
-        self.write_entry();
-        self.bytes
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use sapwood::{Broker, DirectoryDump, Record};
+    use sapwood::DirectoryDump;
 
     use super::*;
 
@@ -361,7 +306,6 @@ mod tests {
             path: PathBuf::new(),
             base_offset: 0,
             len: *len,
-            time_index: Vec::new(),
             largest_timestamp: *largest_timestamp,
             records: 10,
             foreign_epochs: Vec::new(),
@@ -399,30 +343,6 @@ mod tests {
         assert_eq!(both, 30, "by age is what size has left");
     }
 
-    #[test]
-    fn time_indexes_are_those_that_the_library_writes() {
-        let directory = tempfile::tempdir().unwrap();
-        let broker = Broker::open(directory.path()).unwrap();
-        let config = TopicConfig::default().retention_ms(None).max_message_bytes(2048);
-        let config = config.segment_bytes(8 << 10).index_interval_bytes(256);
-        let topic = broker.create_topic("orders", config.clone()).unwrap();
-        for number in 0..500 {
-            // Now and then a time that runs backwards.
-            let time = Timestamp::from_millis(1_700_000_000_000 + (number * 37) % 1_000 + number);
-            topic.partition(0).unwrap().append(&[Record::new("paid").timestamp(time)]).unwrap();
-        }
-        broker.close().unwrap();
-        let partitions = DirectoryDump::open(directory.path()).unwrap().partitions().unwrap();
-        let found = inspect(&partitions[0], None, &config, Timestamp::from_millis(0)).unwrap();
-        assert!(found.segments.len() > 3 && found.problems.is_empty());
-        assert_eq!((found.records, found.end_offset), (500, 500));
-        for segment in &found.segments {
-            let theirs = std::fs::read(segment.path.with_extension("timeindex")).unwrap();
-            assert!(theirs.len() > 12);
-            assert_eq!(segment.time_index, theirs, "{}", segment.path.display());
-        }
-    }
-
     /// Written by Kafka's clients: offsets 42 and 43 of a transaction of producer 4001, of 14 November 2023,
     /// 22:13:20 UTC, and the marker that commits it.
     const IN_TRANSACTION: &str = "000000000000002a000000430000000002a5c62a440010000000010000018bcfe56800\
@@ -441,7 +361,7 @@ mod tests {
         std::fs::write(partition.join("00000000000000000042.log"), bytes).unwrap();
         let partitions = DirectoryDump::open(directory.path()).unwrap().partitions().unwrap();
         let now = Timestamp::from_millis(T0 + hours_later * 3_600_000);
-        inspect(&partitions[0], Some(42), &TopicConfig::default(), now).unwrap()
+        inspect(&partitions[0], Some(42), now).unwrap()
     }
 
     #[test]

@@ -217,12 +217,12 @@ fn copy(broker: &Broker, from: &Path, to: &Path, link: bool) -> Result<Moved> {
     let mut inspections: BTreeMap<String, Vec<Inspection>> = BTreeMap::new();
     for partition in DirectoryDump::open(to)?.partitions()? {
         let topic = partition.topic_partition().topic();
-        let Some(known) = moved.topics.iter().find(|known| known.name == topic) else {
+        if !moved.topics.iter().any(|known| known.name == topic) {
             // What groups have committed goes another way.
             making::remove_tree(partition.directory())?;
             continue;
-        };
-        let mut inspection = hand_over(&partition, &known.config, now, link)?;
+        }
+        let mut inspection = hand_over(&partition, now, link)?;
         // In the words of who knows the directory, and not the copy that will be gone.
         inspection.problems.iter_mut().for_each(|problem| problem.speak_of(from, to));
         inspections.entry(topic.to_owned()).or_default().push(inspection);
@@ -270,21 +270,15 @@ fn described(copy: &Broker) -> Result<Moved> {
 }
 
 /// Leaves in a partition's directory what a broker is to be given, in the form that it wants.
-fn hand_over(
-    partition: &PartitionDump,
-    config: &TopicConfig,
-    now: Timestamp,
-    link: bool,
-) -> Result<Inspection> {
+fn hand_over(partition: &PartitionDump, now: Timestamp, link: bool) -> Result<Inspection> {
     let directory = partition.directory();
-    // The broker has its own `partition.metadata`. The indexes are written anew or by the broker; and
-    // what is Sapwood's is nothing to it.
+    // The broker has its own `partition.metadata`. Without `.index` files it checks every batch and makes
+    // all indexes, which is safer than to trust ours; and what is Sapwood's is nothing to it.
     let log_start = partition.checkpoint()?.map(|checkpoint| checkpoint.log_start_offset);
     making::remove_files(directory, |path| path.extension() != Some("log".as_ref()))?;
-    let inspection = inspect::inspect(partition, log_start, config, now)?;
+    let inspection = inspect::inspect(partition, log_start, now)?;
     for segment in &inspection.segments {
         making::settle_log(segment, link)?;
-        making::write(&segment.path.with_extension("timeindex"), &segment.time_index)?;
     }
     let epochs = format!("0\n1\n0 {}\n", inspection.first_base_offset());
     making::write(&directory.join("leader-epoch-checkpoint"), epochs.as_bytes())?;
