@@ -226,7 +226,7 @@ pub use broker::config::BrokerBuilder;
 pub use broker::groups::{OffsetSpec, PlannedReset};
 pub use broker::salvage::{Fate, FileAccount, FilePart, PartitionSalvage, SalvageReport, salvage};
 pub use broker::verify::{PartitionVerification, VerifyProgress, VerifyReport};
-pub use consumer::config::{AutoOffsetReset, ConsumerBuilder};
+pub use consumer::config::{AutoOffsetReset, ConsumerBuilder, IsolationLevel};
 pub use consumer::listener::RebalanceListener;
 pub use consumer::records::{ConsumerRecord, ConsumerRecords, ConsumerRecordsIter, OwnedRecord};
 pub use consumer::{Consumer, WakeupHandle};

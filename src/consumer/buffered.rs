@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::consumer::records::{Run, has_records};
 use crate::error::{Corruption, Error, Result};
 use crate::log::read::{Fetched, ReadCursor};
+use crate::log::transactions::AbortedTransaction;
 use crate::record::batch::{BatchError, RecordBatch, RecordsProgress};
 use crate::segment::records_file::Chunk;
 use crate::topic::{DECOMPRESSED_MAX, Partition};
@@ -35,14 +36,22 @@ impl Budget {
 pub(crate) struct Buffered {
     /// Batches end to end, all of one segment.
     batches: Chunk,
-    /// Where the batch begins that comes next.
+    next: Next,
+    /// The transactions whose batches among them are left out.
+    aborted: Vec<AbortedTransaction>,
+    /// Behind the last of the batches.
+    cursor: ReadCursor,
+}
+
+/// The batch that comes next.
+#[derive(Debug, Default)]
+struct Next {
+    /// Where it begins.
     at: usize,
-    /// How far that one has been handed out.
+    /// How far it has been handed out.
     progress: Option<RecordsProgress>,
     /// Its records, if it is compressed and has been begun.
     decompressed: Option<Arc<Vec<u8>>>,
-    /// Behind the last of the batches.
-    cursor: ReadCursor,
 }
 
 /// What was taken of one batch.
@@ -52,18 +61,11 @@ struct Taken {
     start: RecordsProgress,
     /// The records of the batch, if it is compressed.
     decompressed: Option<Arc<Vec<u8>>>,
-    next_position: u64,
 }
 
 impl Buffered {
-    pub(crate) fn new(fetched: Fetched) -> Self {
-        Self {
-            batches: fetched.bytes,
-            at: 0,
-            progress: None,
-            decompressed: None,
-            cursor: fetched.cursor,
-        }
+    pub(crate) fn new(fetched: Fetched, aborted: Vec<AbortedTransaction>) -> Self {
+        Self { batches: fetched.bytes, next: Next::default(), aborted, cursor: fetched.cursor }
     }
 
     /// Where to read on when everything has been handed out.
@@ -72,7 +74,7 @@ impl Buffered {
     }
 
     pub(crate) fn is_used_up(&self) -> bool {
-        self.at >= self.batches.len()
+        self.next.at >= self.batches.len()
     }
 
     /// Takes records from `position` on, as many as the budget allows, and moves the position
@@ -85,22 +87,30 @@ impl Buffered {
         budget: &mut Budget,
         source: &mut Source<'_>,
     ) -> Result<Option<Run>> {
-        let batches = self.batches.clone();
+        let bytes: &[u8] = &self.batches;
         let mut first: Option<(usize, RecordsProgress)> = None;
-        let (mut end, mut records, mut decompressed) = (self.at, 0, Vec::new());
-        while !self.is_used_up() && !budget.is_exhausted() {
-            let at = self.at;
-            let rest = batches.get(at..).unwrap_or_default();
+        let (mut end, mut records, mut decompressed) = (self.next.at, 0, Vec::new());
+        while self.next.at < bytes.len() && !budget.is_exhausted() {
+            let at = self.next.at;
+            let rest = bytes.get(at..).unwrap_or_default();
             let batch = RecordBatch::parse(rest).expect("the log hands out whole batches");
-            let taken = match self.take_batch(&batch, *position, budget.records, source) {
-                Ok(taken) => taken,
-                Err(_) if first.is_some() => break,
-                Err(error) => return Err(error),
-            };
-            *position = taken.next_position;
-            if taken.records == 0 {
+            if self.aborted.iter().any(|aborted| aborted.holds(&batch)) {
+                // A run has the records of all its batches, so this one ends before it.
+                if first.is_some() {
+                    break;
+                }
+                *position = batch.next_offset().max(*position);
+                self.next.finish(&batch);
                 continue;
             }
+            let taken = match self.next.take(&batch, position, budget.records, source.buffers) {
+                Ok(taken) => taken,
+                Err(_) if first.is_some() => break,
+                Err(error) => {
+                    return Err(damaged(&error, &batch, &self.cursor, source.partition));
+                }
+            };
+            let Some(taken) = taken else { continue };
             let payload_len = taken.decompressed.as_ref().map_or(0, |payload| payload.len());
             budget.records -= taken.records;
             budget.bytes = budget.bytes.saturating_sub(batch.size().max(payload_len));
@@ -111,62 +121,59 @@ impl Buffered {
         }
         Ok(first.map(|(at, start)| Run {
             topic_partition: source.partition.topic_partition().clone(),
-            batches: batches.slice(at..end),
+            batches: self.batches.slice(at..end),
             decompressed,
             start,
             records,
             next_offset: *position,
         }))
     }
+}
 
-    /// Takes up to `limit` records of the batch that comes next, and checks them.
-    fn take_batch(
+impl Next {
+    /// Takes up to `limit` records from `position` on, which moves behind them, and checks them. `None` if
+    /// there are none for consumers.
+    fn take(
         &mut self,
         batch: &RecordBatch<'_>,
-        position: u64,
+        position: &mut u64,
         limit: usize,
-        source: &mut Source<'_>,
-    ) -> Result<Taken> {
-        if !has_records(batch) || batch.next_offset() <= position {
-            self.finish_batch(batch);
-            let next_position = position.max(batch.next_offset());
-            let start = batch.iter_payload(&[]).progress();
-            return Ok(Taken { records: 0, start, decompressed: None, next_position });
+        buffers: &mut BufferPool,
+    ) -> Result<Option<Taken>, BatchError> {
+        if !has_records(batch) || batch.next_offset() <= *position {
+            *position = batch.next_offset().max(*position);
+            self.finish(batch);
+            return Ok(None);
         }
-        let damaged = |error: BatchError| damaged(&error, batch, &self.cursor, source.partition);
         let decompressed = match &self.decompressed {
             Some(payload) => Some(Arc::clone(payload)),
-            None if batch.is_compressed() => {
-                let limit = DECOMPRESSED_MAX;
-                Some(source.buffers.decompress(batch, limit).map_err(damaged)?)
-            }
+            None if batch.is_compressed() => Some(buffers.decompress(batch, DECOMPRESSED_MAX)?),
             None => None,
         };
         let payload = decompressed.as_ref().map_or(batch.payload(), |payload| payload.as_slice());
         let mut records = batch.iter_payload(payload);
         match self.progress {
             Some(progress) => records = records.resume(progress),
-            None => records.skip_to(position).map_err(damaged)?,
+            None => records.skip_to(*position)?,
         }
         let start = records.progress();
-        let checked = records.check(limit).map_err(damaged)?;
-        let (count, mut next_position) = checked.unwrap_or((0, position));
+        let checked = records.check(limit)?;
         let end = records.progress();
         if end.left() == 0 {
-            records.check_end().map_err(damaged)?;
-            next_position = batch.next_offset();
-            self.finish_batch(batch);
+            records.check_end()?;
+            *position = batch.next_offset();
+            self.finish(batch);
         } else {
+            *position = checked.map_or(*position, |(_, next_offset)| next_offset);
             self.progress = Some(end);
             self.decompressed.clone_from(&decompressed);
         }
-        Ok(Taken { records: count, start, decompressed, next_position })
+        let count = checked.map_or(0, |(count, _)| count);
+        Ok((count > 0).then_some(Taken { records: count, start, decompressed }))
     }
 
-    fn finish_batch(&mut self, batch: &RecordBatch<'_>) {
-        self.at += batch.size();
-        self.progress = None;
-        self.decompressed = None;
+    fn finish(&mut self, batch: &RecordBatch<'_>) {
+        *self = Self { at: self.at + batch.size(), ..Self::default() };
     }
 }
 

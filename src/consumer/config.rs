@@ -39,11 +39,40 @@ pub enum AutoOffsetReset {
     Error,
 }
 
+/// Which records of transactions a consumer returns. Only Kafka's producers have transactions so far: it
+/// makes a difference in logs that a broker has written.
+///
+/// ```
+/// use sapwood::{Broker, IsolationLevel, TopicConfig};
+///
+/// # let broker = Broker::in_memory()?;
+/// # broker.create_topic("orders", TopicConfig::default())?;
+/// let consumer = broker.consumer().isolation_level(IsolationLevel::ReadCommitted);
+/// let consumer = consumer.subscribe(["orders"])?;
+/// # assert!(broker.consumer().property("isolation.level", "read_committed").is_ok());
+/// # assert!(broker.consumer().property("isolation.level", "serializable").is_err());
+/// # Ok::<(), sapwood::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum IsolationLevel {
+    /// All of them, also of those that were aborted or are still open. The default, as in Kafka.
+    #[default]
+    ReadUncommitted,
+    /// Those that were committed, and what was written outside of transactions, in the order of the log.
+    /// It reads as far as the [last stable offset](crate::Partition::last_stable_offset).
+    ///
+    /// For that it looks at every batch header up to there once, the first time that anybody does; a
+    /// damaged one on the way is [`Error::Corrupt`], for it may be the end of a transaction.
+    ReadCommitted,
+}
+
 /// What a consumer is set to, checked.
 #[derive(Debug, Clone)]
 pub(crate) struct ConsumerConfig {
     pub(crate) group: Option<String>,
     pub(crate) auto_offset_reset: AutoOffsetReset,
+    pub(crate) isolation_level: IsolationLevel,
     /// `None`: only on demand.
     pub(crate) auto_commit: Option<Duration>,
     /// Kept while automatic commits are off, so that the order in which `enable.auto.commit` and
@@ -105,6 +134,7 @@ impl ConsumerBuilder {
         let config = ConsumerConfig {
             group: None,
             auto_offset_reset: AutoOffsetReset::default(),
+            isolation_level: IsolationLevel::default(),
             auto_commit: Some(AUTO_COMMIT_INTERVAL),
             auto_commit_interval: AUTO_COMMIT_INTERVAL,
             max_poll_records: 500,
@@ -134,6 +164,14 @@ impl ConsumerBuilder {
     /// `auto.offset.reset`.
     pub fn auto_offset_reset(mut self, policy: AutoOffsetReset) -> Self {
         self.config.auto_offset_reset = policy;
+        self
+    }
+
+    /// Whether records of aborted transactions are left out, and those of open ones waited for.
+    ///
+    /// Default [`IsolationLevel::ReadUncommitted`]. Kafka: `isolation.level`.
+    pub fn isolation_level(mut self, level: IsolationLevel) -> Self {
+        self.config.isolation_level = level;
         self
     }
 
@@ -259,6 +297,9 @@ impl ConsumerBuilder {
             "auto.offset.reset" => {
                 read_policy(value).map(|policy| config.auto_offset_reset = policy)
             }
+            "isolation.level" => {
+                read_isolation_level(value).map(|level| config.isolation_level = level)
+            }
             "enable.auto.commit" => read_bool(value).map(|enabled| {
                 config.auto_commit = enabled.then_some(config.auto_commit_interval);
             }),
@@ -337,7 +378,7 @@ impl fmt::Debug for ConsumerBuilder {
     }
 }
 
-const PROPERTY_NAMES: &str = "group.id, auto.offset.reset, enable.auto.commit, \
+const PROPERTY_NAMES: &str = "group.id, auto.offset.reset, isolation.level, enable.auto.commit, \
     auto.commit.interval.ms, max.poll.records, fetch.max.bytes, max.partition.fetch.bytes, client.id, \
     group.instance.id, max.poll.interval.ms and partition.assignment.strategy";
 
@@ -351,6 +392,14 @@ fn read_policy(value: &str) -> Result<AutoOffsetReset, &'static str> {
         "latest" => Ok(AutoOffsetReset::Latest),
         "none" => Ok(AutoOffsetReset::Error),
         _ => Err("earliest, latest or none"),
+    }
+}
+
+fn read_isolation_level(value: &str) -> Result<IsolationLevel, &'static str> {
+    match value.trim() {
+        "read_uncommitted" => Ok(IsolationLevel::ReadUncommitted),
+        "read_committed" => Ok(IsolationLevel::ReadCommitted),
+        _ => Err("read_uncommitted or read_committed"),
     }
 }
 

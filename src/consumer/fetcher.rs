@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::consumer::buffered::{Budget, BufferPool, Buffered, Source};
-use crate::consumer::config::ConsumerConfig;
+use crate::consumer::config::{ConsumerConfig, IsolationLevel};
 use crate::consumer::records::ConsumerRecords;
 use crate::consumer::subscription::{Assigned, StartPolicy, Subscription};
 use crate::error::{Error, Result};
@@ -149,18 +149,28 @@ impl Fetcher {
         if self.follows && position >= log.ends().high_watermark() {
             log.refresh()?;
         }
-        let mut fetched = log.read(position, assigned.cursor.as_ref(), read_len);
+        assigned.stable = match self.start.isolation_level {
+            IsolationLevel::ReadUncommitted => None,
+            IsolationLevel::ReadCommitted => Some(log.stable_end()?),
+        };
+        let end = assigned.stable.map_or(log.ends().high_watermark(), |of| of.last_stable_offset);
+        let mut fetched = log.read_below(end, position, assigned.cursor.as_ref(), read_len);
         if let Err(Error::OffsetOutOfRange { .. }) = &fetched
-            && let Some(reset) = self.start.reset(&assigned.partition)
+            && let Some(reset) = self.start.reset(&assigned.partition)?
         {
             assigned.seek(reset);
             position = reset;
-            fetched = log.read(position, None, read_len);
+            fetched = log.read_below(end, position, None, read_len);
         }
         if matches!(fetched, Err(Error::Corrupt(_))) {
             // Perhaps the damage lies behind batches that are sound: those are handed out first.
-            fetched = log.read(position, assigned.cursor.as_ref(), 1);
+            fetched = log.read_below(end, position, assigned.cursor.as_ref(), 1);
         }
-        Ok(fetched?.map(Buffered::new))
+        let Some(fetched) = fetched? else { return Ok(None) };
+        let aborted = match assigned.stable {
+            None => Vec::new(),
+            Some(_) => log.aborted_transactions(position..fetched.next_offset),
+        };
+        Ok(Some(Buffered::new(fetched, aborted)))
     }
 }

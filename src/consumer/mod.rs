@@ -10,6 +10,7 @@ mod commits;
 pub(crate) mod config;
 mod fetcher;
 pub(crate) mod listener;
+mod look_up;
 mod matching;
 mod membership;
 mod positions;
@@ -269,6 +270,7 @@ impl Consumer {
             broker: broker.clone(),
             group: config.group.clone(),
             reset: config.auto_offset_reset,
+            isolation_level: config.isolation_level,
         };
         let fetcher = Fetcher::new(start, &config);
         let can_commit = member.is_some() && !fetcher.follows();

@@ -1,6 +1,7 @@
 //! Where a consumer is, and where it goes: positions, lag, seeking, pausing.
 
 use crate::consumer::Consumer;
+use crate::consumer::subscription::Assigned;
 use crate::error::Result;
 use crate::time::Timestamp;
 use crate::topic_partition::TopicPartition;
@@ -20,14 +21,16 @@ impl Consumer {
         }
     }
 
-    /// How many offsets lie between the position in a partition and the last visible record: 0 for
-    /// a consumer that has caught up.
+    /// How many offsets lie between the position in a partition and the last record that the consumer may
+    /// read: 0 for one that has caught up.
     ///
     /// # Errors
     ///
-    /// As [`position`](Self::position).
+    /// As [`position`](Self::position), and with
+    /// [`IsolationLevel::ReadCommitted`](crate::IsolationLevel::ReadCommitted) as
+    /// [`last_stable_offset`](crate::Partition::last_stable_offset).
     pub fn lag(&self, partition: &TopicPartition) -> Result<u64> {
-        let end = self.subscription.find(partition)?.partition.high_watermark();
+        let end = self.fetcher.start().end(&self.subscription.find(partition)?.partition)?;
         Ok(end.saturating_sub(self.position(partition)?))
     }
 
@@ -71,21 +74,29 @@ impl Consumer {
         Ok(())
     }
 
-    /// Goes behind the last visible record of every partition.
-    pub fn seek_to_end(&mut self) {
-        for assigned in &mut self.subscription.assigned {
-            assigned.seek(assigned.partition.high_watermark());
-        }
-    }
-
-    /// Goes behind the last visible record of a partition.
+    /// Goes behind the last record of every partition that the consumer may read.
     ///
     /// # Errors
     ///
-    /// [`Error::NotAssigned`](crate::Error::NotAssigned).
+    /// With [`IsolationLevel::ReadCommitted`](crate::IsolationLevel::ReadCommitted), as
+    /// [`last_stable_offset`](crate::Partition::last_stable_offset); positions are as before then. Without
+    /// it, none.
+    pub fn seek_to_end(&mut self) -> Result<()> {
+        let assigned = &mut self.subscription.assigned;
+        let end = |of: &Assigned| self.fetcher.start().end(&of.partition);
+        let ends = assigned.iter().map(end).collect::<Result<Vec<u64>>>()?;
+        assigned.iter_mut().zip(ends).for_each(|(assigned, end)| assigned.seek(end));
+        Ok(())
+    }
+
+    /// Goes behind the last record of a partition that the consumer may read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAssigned`](crate::Error::NotAssigned), and as [`seek_to_end`](Self::seek_to_end).
     pub fn seek_to_end_of(&mut self, partition: &TopicPartition) -> Result<()> {
         let assigned = self.subscription.find_mut(partition)?;
-        assigned.seek(assigned.partition.high_watermark());
+        assigned.seek(self.fetcher.start().end(&assigned.partition)?);
         Ok(())
     }
 
@@ -104,7 +115,7 @@ impl Consumer {
     ) -> Result<()> {
         let assigned = self.subscription.find_mut(partition)?;
         // Asked first: what becomes visible after this must not be skipped.
-        let end = assigned.partition.high_watermark();
+        let end = self.fetcher.start().end(&assigned.partition)?;
         let found = assigned.partition.offset_for_timestamp(timestamp)?;
         assigned.seek(found.map_or(end, |(offset, _)| offset));
         Ok(())

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use crate::broker::Broker;
 use crate::consumer::buffered::Buffered;
-use crate::consumer::config::AutoOffsetReset;
+use crate::consumer::config::{AutoOffsetReset, IsolationLevel};
 use crate::error::{Error, Result};
 use crate::group::OffsetAndMetadata;
 use crate::log::end_offsets::Wakeup;
 use crate::log::read::ReadCursor;
+use crate::log::transactions::StableEnd;
 use crate::topic::log_manager::LogManager;
 use crate::topic::{Partition, Topic};
 use crate::topic_partition::TopicPartition;
@@ -31,6 +32,8 @@ pub(crate) struct Assigned {
     pub(crate) buffered: Option<Buffered>,
     /// How much to read next.
     pub(crate) read_ahead: ReadAhead,
+    /// How far it may be read, as found last, if that is less than what is visible.
+    pub(crate) stable: Option<StableEnd>,
 }
 
 /// How much is read of a partition at a time. Whoever looks for a single record should not have a
@@ -60,6 +63,7 @@ impl Assigned {
             cursor: None,
             buffered: None,
             read_ahead: ReadAhead::default(),
+            stable: None,
         }
     }
 
@@ -78,7 +82,14 @@ impl Assigned {
     /// Whether a fetch would find something, be it records or a position that is gone.
     fn is_ready(&self) -> bool {
         let ends = self.partition.log().ends();
-        let ready = |position| position < ends.high_watermark() || position > ends.log_end();
+        // Beyond that a transaction is open, until something is appended at least.
+        let end = match self.stable {
+            Some(stable) if stable.high_watermark == ends.high_watermark() => {
+                stable.last_stable_offset
+            }
+            _ => ends.high_watermark(),
+        };
+        let ready = |position| position < end || position > ends.log_end();
         !self.paused && (self.buffered.is_some() || self.position.is_none_or(ready))
     }
 
@@ -311,6 +322,7 @@ pub(crate) struct StartPolicy {
     pub(crate) broker: Broker,
     pub(crate) group: Option<String>,
     pub(crate) reset: AutoOffsetReset,
+    pub(crate) isolation_level: IsolationLevel,
 }
 
 impl StartPolicy {
@@ -328,8 +340,10 @@ impl StartPolicy {
     /// [`Error::NoCommittedOffset`] if nothing is committed and the policy is to say so.
     pub(crate) fn first_position(&self, partition: &Partition) -> Result<u64> {
         let of = partition.topic_partition();
-        let committed = self.committed(of)?;
-        committed.or_else(|| self.reset(partition)).ok_or_else(|| Error::NoCommittedOffset {
+        if let Some(committed) = self.committed(of)? {
+            return Ok(committed);
+        }
+        self.reset(partition)?.ok_or_else(|| Error::NoCommittedOffset {
             group: self.group.clone().unwrap_or_default(),
             topic_partition: of.clone(),
         })
@@ -367,11 +381,19 @@ impl StartPolicy {
     }
 
     /// Where the policy sends a consumer; `None` if nowhere.
-    pub(crate) fn reset(&self, partition: &Partition) -> Option<u64> {
+    pub(crate) fn reset(&self, partition: &Partition) -> Result<Option<u64>> {
         match self.reset {
-            AutoOffsetReset::Earliest => Some(partition.log_start_offset()),
-            AutoOffsetReset::Latest => Some(partition.high_watermark()),
-            AutoOffsetReset::Error => None,
+            AutoOffsetReset::Earliest => Ok(Some(partition.log_start_offset())),
+            AutoOffsetReset::Latest => self.end(partition).map(Some),
+            AutoOffsetReset::Error => Ok(None),
+        }
+    }
+
+    /// How far the consumer may read at the moment.
+    pub(crate) fn end(&self, partition: &Partition) -> Result<u64> {
+        match self.isolation_level {
+            IsolationLevel::ReadUncommitted => Ok(partition.high_watermark()),
+            IsolationLevel::ReadCommitted => partition.last_stable_offset(),
         }
     }
 }

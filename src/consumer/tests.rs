@@ -1,6 +1,8 @@
 //! What the public API cannot write: batches without records, a transaction's markers, and batches
 //! whose records are not what their header says.
 
+mod isolation;
+
 use std::sync::Arc;
 use std::time::Duration;
 

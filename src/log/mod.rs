@@ -23,7 +23,8 @@
 //!    instructions.
 //!
 //! Readers take none of the first three: they work on a snapshot of the segments and on the
-//! published offsets.
+//! published offsets. Those that want nothing of aborted transactions take `transactions`, before all
+//! others, while they look for markers in what has come since somebody did.
 
 pub(crate) mod append;
 pub(crate) mod backup;
@@ -41,6 +42,7 @@ pub(crate) mod recovery;
 pub(crate) mod retention;
 pub(crate) mod segments;
 mod sync;
+pub(crate) mod transactions;
 
 #[cfg(test)]
 mod crash_tests;
@@ -69,6 +71,7 @@ use self::recovery::execute::{Recovered, execute};
 use self::recovery::{PartitionRecovery, Plan};
 use self::segments::Segments;
 use self::sync::CheckpointFile;
+use self::transactions::Transactions;
 use crate::error::{Error, Result};
 use crate::events;
 use crate::fs::{Access, FileSystem, durably};
@@ -110,6 +113,8 @@ pub(crate) struct PartitionLog {
     retention: Mutex<()>,
     appender: Mutex<Appender>,
     checkpoint: Mutex<CheckpointFile>,
+    /// What readers that want nothing of aborted transactions have found out.
+    transactions: Mutex<Transactions>,
     /// What has been closed, for those who still ask: the broker, or a topic that was deleted.
     closed: OnceLock<&'static str>,
     /// Set by every append.
@@ -258,6 +263,7 @@ impl PartitionLog {
                 checkpoint_path,
                 Arc::clone(&environment.fs),
             )),
+            transactions: Mutex::default(),
             closed: OnceLock::new(),
             follower: parts.follower,
             topic_partition: parts.topic_partition,

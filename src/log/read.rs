@@ -13,8 +13,8 @@ use crate::time::Timestamp;
 /// Where a reader left off, so that going on needs no look-up. Worth nothing for another offset.
 #[derive(Debug, Clone)]
 pub(crate) struct ReadCursor {
-    segment: Arc<Segment>,
-    at: BatchPosition,
+    pub(super) segment: Arc<Segment>,
+    pub(super) at: BatchPosition,
 }
 
 impl ReadCursor {
@@ -54,15 +54,26 @@ impl PartitionLog {
         cursor: Option<&ReadCursor>,
         max_bytes: usize,
     ) -> Result<Option<Fetched>> {
+        self.read_below(self.ends.high_watermark(), offset, cursor, max_bytes)
+    }
+
+    /// As [`read`](Self::read), but nothing from `end` on, which is not above the high watermark.
+    pub(crate) fn read_below(
+        &self,
+        end: u64,
+        offset: u64,
+        cursor: Option<&ReadCursor>,
+        max_bytes: usize,
+    ) -> Result<Option<Fetched>> {
         self.check_not_closed()?;
         let high_watermark = self.ends.high_watermark();
         if offset < self.ends.log_start() || offset > self.ends.log_end() {
             return Err(self.out_of_range(offset, high_watermark));
         }
-        if offset >= high_watermark {
+        if offset >= end {
             return Ok(None);
         }
-        match self.read_at(offset, cursor, max_bytes, high_watermark) {
+        match self.read_at(offset, cursor, max_bytes, end) {
             Ok(fetched) => Ok(Some(fetched)),
             // Retention was faster: the files went while they were being opened.
             Err(_) if offset < self.ends.log_start() => {
@@ -80,7 +91,7 @@ impl PartitionLog {
                 if offset < self.ends.log_start() {
                     return Err(self.out_of_range(offset, high_watermark));
                 }
-                let fetched = self.read_at(offset, None, max_bytes, high_watermark);
+                let fetched = self.read_at(offset, None, max_bytes, end);
                 fetched.map(Some).map_err(|error| self.locate_error(error))
             }
         }
@@ -125,7 +136,7 @@ impl PartitionLog {
         Ok(Fetched { bytes, next_offset: next.base_offset, cursor })
     }
 
-    fn locate(&self, offset: u64) -> Result<ReadCursor> {
+    pub(super) fn locate(&self, offset: u64) -> Result<ReadCursor> {
         let segment = self.segments.floor(offset).ok_or_else(|| {
             let path = self.directory.join("*.log");
             Error::from(Corruption::of_file(&path, format!("no segment holds offset {offset}")))
@@ -135,7 +146,7 @@ impl PartitionLog {
     }
 
     /// At the end of a segment, goes on to the next. It must begin where this one ends.
-    fn past_the_end(&self, mut cursor: ReadCursor) -> Result<ReadCursor> {
+    pub(super) fn past_the_end(&self, mut cursor: ReadCursor) -> Result<ReadCursor> {
         while cursor.at.file_position >= cursor.segment.len() {
             let Some(next) = self.segments.after(cursor.segment.base_offset()) else { break };
             if next.base_offset() != cursor.at.base_offset {

@@ -37,7 +37,7 @@ use self::time_index::{TimeEntry, TimeIndex};
 use self::walk::Batches;
 use crate::error::{Corruption, Error, Result};
 use crate::fs::FileSystem;
-use crate::record::batch::{BATCH_OVERHEAD, BatchError, RecordBatch};
+use crate::record::batch::{BatchError, RecordBatch};
 use crate::time::Timestamp;
 
 /// One segment, as readers share it.
@@ -73,6 +73,9 @@ impl IndexSlot {
         }
     }
 }
+
+/// How much is asked for at once at least when batches are read.
+const READ_LEN_MIN: usize = 4 << 10;
 
 /// Stands for a largest timestamp that nobody has looked up; no record can carry it.
 const UNKNOWN_TIMESTAMP: i64 = i64::MIN;
@@ -357,7 +360,8 @@ impl Segment {
         end_offset: u64,
     ) -> Result<BatchRun> {
         let file_end = self.len();
-        let want = u64::try_from(max_bytes.max(BATCH_OVERHEAD)).unwrap_or(u64::MAX);
+        // More than a header at once: where files are not mapped, a small batch is one call then.
+        let want = u64::try_from(max_bytes.max(READ_LEN_MIN)).unwrap_or(u64::MAX);
         let range_end = from.file_position.saturating_add(want).min(file_end);
         let mut bytes = self.records.bytes(from.file_position..range_end)?;
         if let Some(needed) = RecordBatch::needed(&bytes)
@@ -368,12 +372,18 @@ impl Segment {
         let mut len = 0;
         let mut next = from;
         while next.base_offset < end_offset && next.file_position < file_end {
+            if len > 0 && len >= max_bytes {
+                break;
+            }
             let rest = bytes.get(len..).unwrap_or_default();
             let batch = match RecordBatch::parse(rest) {
                 Ok(batch) => batch,
                 Err(BatchError::Incomplete { .. }) if len > 0 => break,
                 Err(error) => return Err(self.damage_at(next, &error.to_string())),
             };
+            if len > 0 && len + batch.size() > max_bytes {
+                break;
+            }
             self.check_follows(next, &batch)?;
             batch.verify_checksum().map_err(|error| self.damage_at(next, &error.to_string()))?;
             len += batch.size();

@@ -380,6 +380,21 @@ impl Partition {
         self.log.ends().log_end()
     }
 
+    /// The offset below which no transaction is open: how far consumers with
+    /// [`IsolationLevel::ReadCommitted`](crate::IsolationLevel::ReadCommitted) read. At most the high
+    /// watermark, and the same as that where nobody has written in transactions.
+    ///
+    /// Only Kafka's producers have transactions so far. One that was left open when the log was taken over
+    /// stays open; Kafka calls that a hanging transaction. The first call reads the headers of all batches
+    /// there are, and later ones of those that have come since.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if one of these batches is damaged, [`Error::Io`], [`Error::Closed`].
+    pub fn last_stable_offset(&self) -> Result<u64> {
+        Ok(self.log.stable_end()?.last_stable_offset)
+    }
+
     /// The offset below which everything is known to be on disk.
     pub fn recovery_point(&self) -> u64 {
         self.log.recovery_point()

@@ -19,9 +19,15 @@ fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/from-kafka")
 }
 
+const READ_UNCOMMITTED: &str = "read_uncommitted";
+
 /// What Kafka's consumer has read of a topic.
 fn expected(topic: &str) -> Vec<String> {
-    let lines = fs::read_to_string(golden().join("records.jsonl")).unwrap();
+    expected_in("records.jsonl", topic)
+}
+
+fn expected_in(file: &str, topic: &str) -> Vec<String> {
+    let lines = fs::read_to_string(golden().join(file)).unwrap();
     let topic = format!("\"topic\":\"{topic}\"");
     lines.lines().filter(|line| line.contains(&topic)).map(str::to_owned).collect()
 }
@@ -34,11 +40,15 @@ fn is_readable(topic: &Topic) -> bool {
 }
 
 fn read(broker: &Broker, topic: &Topic) -> Vec<String> {
+    read_at("read_uncommitted", broker, topic)
+}
+
+fn read_at(level: &str, broker: &Broker, topic: &Topic) -> Vec<String> {
     let address = TopicPartition::new(topic.name(), 0);
-    let end = topic.partition(0).unwrap().high_watermark();
-    let mut consumer = broker.consumer().assign([address.clone()]).unwrap();
+    let consumer = broker.consumer().property("isolation.level", level).unwrap();
+    let mut consumer = consumer.assign([address.clone()]).unwrap();
     let mut lines = Vec::new();
-    while consumer.position(&address).unwrap() < end {
+    while consumer.lag(&address).unwrap() > 0 {
         for record in &consumer.poll(Duration::from_secs(10)).unwrap() {
             lines.push(Line::from(&record).to_string());
         }
@@ -63,6 +73,18 @@ fn kafkas_records_are_read_as_its_consumer_reads_them() {
     for topic in topics.iter().filter(|topic| is_readable(topic)) {
         assert_eq!(read(&broker, topic), expected(topic.name()), "{}", topic.name());
     }
+}
+
+#[test]
+fn kafkas_transactions_are_read_as_its_read_committed_consumer_reads_them() {
+    let (_directory, broker) = salvaged();
+    let mut left_out = 0;
+    for topic in broker.topics().unwrap().iter().filter(|topic| is_readable(topic)) {
+        let committed = read_at("read_committed", &broker, topic);
+        assert_eq!(committed, expected_in("committed.jsonl", topic.name()), "{}", topic.name());
+        left_out += expected(topic.name()).len() - committed.len();
+    }
+    assert!(left_out > 0, "there are aborted transactions");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod from_kafka;
 mod groups;
 mod known_bugs;
 mod layering;
+mod look_up;
 mod members;
 mod model;
 mod offsets;

@@ -119,7 +119,7 @@ fn seeks_go_to_offsets_ends_and_times() {
     };
     consumer.seek(&address(0), 7).unwrap();
     assert_eq!(positions(&consumer), [7, 0]);
-    consumer.seek_to_end();
+    consumer.seek_to_end().unwrap();
     assert_eq!(positions(&consumer), [10, 10]);
     consumer.seek_to_beginning();
     assert_eq!(positions(&consumer), [2, 0]);
@@ -183,7 +183,7 @@ fn lag_is_what_is_left_to_read() {
     assert_eq!(consumer.total_lag().unwrap(), 20);
     let served = consumer.poll(Duration::ZERO).unwrap().partitions().next().unwrap().clone();
     assert_eq!((consumer.lag(&served).unwrap(), consumer.total_lag().unwrap()), (6, 16));
-    consumer.seek_to_end();
+    consumer.seek_to_end().unwrap();
     assert_eq!(consumer.total_lag().unwrap(), 0);
     orders.partition(1).unwrap().append(&[Record::new("x")]).unwrap();
     assert_eq!(consumer.lag(&address(1)).unwrap(), 1);

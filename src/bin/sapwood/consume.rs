@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// How many records one poll returns at most. They are copied nowhere, so that more do no harm.
 const POLL_RECORDS: usize = 5_000;
 
+const READ_UNCOMMITTED: &str = "read_uncommitted";
+const READ_COMMITTED: &str = "read_committed";
+
 /// Print records of a topic
 ///
 /// Prints what is there when the command begins, partition by partition, and ends; with `--follow` it
@@ -73,6 +76,16 @@ pub(crate) struct Consume {
     /// With --group: commit nothing; opens for reading only
     #[arg(long, requires = "group")]
     no_commit: bool,
+
+    /// With read_committed, nothing of transactions that were aborted or are open: in what a Kafka broker
+    /// has written
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        default_value = READ_UNCOMMITTED,
+        value_parser = [READ_UNCOMMITTED, READ_COMMITTED]
+    )]
+    isolation_level: String,
 
     /// End after this many records were printed
     #[arg(short = 'c', long, value_name = "N")]
@@ -150,7 +163,7 @@ impl Consume {
             },
             out: BufWriter::with_capacity(64 << 10, std::io::stdout().lock()),
             printed: 0,
-            ends: (!self.follow).then(|| Ends::of(&partitions)),
+            ends: if self.follow { None } else { Some(self.ends(&partitions)?) },
             progress: commits.then(Progress::new),
         };
         let ended = printing.run(&mut consumer);
@@ -160,6 +173,17 @@ impl Consume {
             (Ok(()) | Err(Stop::ClosedPipe | Stop::Interrupted(_)), Err(stop)) => Err(stop),
             (ended, _) => ended,
         }
+    }
+
+    /// What there is to print.
+    fn ends(&self, partitions: &[Partition]) -> Result<Ends> {
+        if self.isolation_level == READ_UNCOMMITTED {
+            return Ok(Ends::of(partitions));
+        }
+        let end = |partition: &Partition| {
+            Ok((partition.topic_partition().clone(), partition.last_stable_offset()?))
+        };
+        Ok(Ends(partitions.iter().map(end).collect::<Result<_>>()?))
     }
 
     fn chosen(&self, topic: &Topic) -> Result<Vec<Partition>> {
@@ -175,6 +199,7 @@ impl Consume {
     fn consumer(&self, broker: &Broker, partitions: &[Partition]) -> Result<Consumer> {
         // Where retention has passed by, reading goes on with the first record there is.
         let builder = broker.consumer().auto_offset_reset(AutoOffsetReset::Earliest);
+        let builder = builder.property("isolation.level", &self.isolation_level)?;
         let mut builder = builder.auto_commit(None).max_poll_records(POLL_RECORDS);
         if let Some(group) = &self.group {
             builder = builder.group(group);

@@ -318,6 +318,6 @@ fn go_on(broker: &Broker) -> sapwood::Result<()> {
     }
     let address = TopicPartition::new(SYNCED, 0);
     let mut consumer = broker.consumer().group(GROUP).assign([address])?;
-    consumer.seek_to_end();
+    consumer.seek_to_end().unwrap();
     consumer.commit()
 }

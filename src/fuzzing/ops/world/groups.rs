@@ -48,7 +48,7 @@ impl World {
     pub(super) fn seek_to_edge(&mut self, end: bool) {
         let Some(reader) = &mut self.reader else { return };
         if end {
-            reader.consumer.seek_to_end();
+            reader.consumer.seek_to_end().expect("nothing is damaged");
         } else {
             reader.consumer.seek_to_beginning();
         }
