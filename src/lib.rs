@@ -189,6 +189,9 @@
 //! `LogSegment`, `OffsetIndex` and `TimeIndex` write and read them. Committed offsets are records of
 //! Kafka's schema in the topic `__consumer_offsets`. The files that Kafka does not have are ours, have
 //! names that it ignores, and carry a version and a checksum.
+//!
+//! What a Kafka broker has written is read too, once [`salvage`] has made a directory of it. There may be
+//! transactions in it: [`IsolationLevel`] says which of their records a consumer returns.
 
 #![warn(missing_docs, unreachable_pub)]
 #![warn(clippy::pedantic, clippy::unwrap_used, clippy::disallowed_methods)]

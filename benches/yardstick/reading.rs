@@ -65,8 +65,8 @@ pub fn catch_up(report: &mut Report) {
     report.row("R5-fresh", pairs.ratio(), Target::Least(0.6), &detail);
 }
 
-/// R6: one record at a random offset. The bare machine knows where each batch begins; or it looks for
-/// it, as the format has it.
+/// R6: one record at a random offset, by a consumer that seeks, or by a look-up without one. The bare
+/// machine knows where each batch begins; or it looks for it, as the format has it.
 pub fn random(report: &mut Report) {
     const RECORDS: u64 = 1_000_000;
     const PER_BATCH: u64 = 10;
@@ -80,6 +80,7 @@ pub fn random(report: &mut Report) {
     let batch_bytes = size / (RECORDS / PER_BATCH) as usize;
     let index = SparseIndex::of(bytes);
     let of = TopicPartition::new("log", 0);
+    let log = broker.topic("log").unwrap().partition(0).unwrap();
     let mut consumer = broker.consumer().max_poll_records(1).assign([of.clone()]).unwrap();
     let offsets = |seed: u64| {
         let mut state = seed;
@@ -114,4 +115,17 @@ pub fn random(report: &mut Report) {
     let pairs = Pairs::of(9, || bare(&|offset| index.find(bytes, offset)), &mut ours);
     let detail = format!("the same, found through a sparse index: {}", pairs.millions());
     report.row("R6-index", pairs.ratio(), Target::Least(0.8), &detail);
+    let mut look_up = || {
+        rate(READS, || {
+            for offset in offsets(7) {
+                let records = log.read(offset, 1).unwrap();
+                let record = records.iter().next().unwrap();
+                assert_eq!(record.offset(), offset);
+                assert_eq!(record.value().unwrap().len(), VALUE.len());
+            }
+        })
+    };
+    let pairs = Pairs::of(9, || bare(&|offset| index.find(bytes, offset)), &mut look_up);
+    let detail = format!("the same, without a consumer: {}", pairs.millions());
+    report.row("R6-read", pairs.ratio(), Target::Least(0.8), &detail);
 }
