@@ -69,7 +69,18 @@ impl<'a> Record<'a> {
         Self { key, value, headers, ..Self::without_value() }
     }
 
-    fn without_value() -> Self {
+    /// A record with nothing in it: for whoever copies records that others have made, where a key and a
+    /// value may each be missing.
+    ///
+    /// ```
+    /// use sapwood::Record;
+    ///
+    /// let (key, value) = (None::<&[u8]>, Some(b"paid"));
+    /// let record = value.map_or(Record::without_value(), |value| Record::new(value));
+    /// let record = key.into_iter().fold(record, Record::key);
+    /// # assert_eq!((record.key_bytes(), record.value()), (None, Some(&b"paid"[..])));
+    /// ```
+    pub fn without_value() -> Self {
         Self { key: None, value: None, headers: Vec::new(), timestamp: None, partition: None }
     }
 
