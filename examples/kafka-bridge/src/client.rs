@@ -124,7 +124,7 @@ pub fn partition_count<C: ClientContext>(
     persist(interrupt, || {
         let metadata = client.fetch_metadata(Some(topic), CALL_TIMEOUT)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
-        match found.and_then(|found| found.error()) {
+        match found.and_then(rdkafka::metadata::MetadataTopic::error) {
             None => Ok(found.map_or(0, |found| found.partitions().len())),
             Some(error)
                 if RDKafkaErrorCode::from(error) == RDKafkaErrorCode::UnknownTopicOrPartition =>

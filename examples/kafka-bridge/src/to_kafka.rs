@@ -58,7 +58,7 @@ pub fn exactly_once(mirror: &Mirror, interrupt: &Interrupt) -> Result<()> {
         if !records.is_empty() {
             match bridge.transact(records) {
                 Err(Failure::Kafka(error)) if requires_abort(&error) => {
-                    bridge.start_over(&error)?
+                    bridge.start_over(&error)?;
                 }
                 done => done?,
             }
