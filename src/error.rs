@@ -253,6 +253,20 @@ pub enum Error {
         topic_partition: TopicPartition,
     },
 
+    /// The worker of a share group does not have these records, or not any more: their locks have timed out,
+    /// or they were acknowledged before. Nothing has changed for them; those whose locks have timed out are
+    /// delivered again, or have been. To have longer, renew, or raise the consumer's `lock_duration`.
+    #[error(
+        "share group {group:?}: not acquired by this worker, or not any more: {}",
+        offsets_of(.records)
+    )]
+    NotAcquired {
+        /// The group.
+        group: String,
+        /// The offsets, half-open.
+        records: Vec<(TopicPartition, Range<u64>)>,
+    },
+
     /// A call makes no sense in the state the object is in.
     #[error("{0}")]
     InvalidState(&'static str),
@@ -440,6 +454,15 @@ fn who(group: &str) -> String {
     } else {
         format!("group {group:?}")
     }
+}
+
+/// Partitions with offsets, as `orders-3@17` and, for several, `orders-3@17..20`.
+fn offsets_of(records: &[(TopicPartition, Range<u64>)]) -> String {
+    let text = |(of, offsets): &(TopicPartition, Range<u64>)| match offsets.end - offsets.start {
+        1 => format!("{of}@{}", offsets.start),
+        _ => format!("{of}@{}..{}", offsets.start, offsets.end),
+    };
+    records.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether an operating-system error is of the kind that goes away by itself.

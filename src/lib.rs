@@ -118,6 +118,35 @@
 //! [`instance_id`](ConsumerBuilder::instance_id). Members are of this process and end with it; what is
 //! stored is what was committed.
 //!
+//! # A queue of jobs
+//!
+//! Where there is no order to keep, a *share group* hands out single records, so any number of workers can
+//! share a partition, and none waits behind a record that takes long or fails. A worker says of each record
+//! what is to become of it; what it says nothing of comes again, to anybody.
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use sapwood::{Broker, Record, TopicConfig};
+//! # let broker = Broker::in_memory()?;
+//! # let jobs = broker.create_topic("jobs", TopicConfig::default())?;
+//! # broker.create_topic("jobs.failed", TopicConfig::default())?;
+//! # jobs.partition(0)?.append(&[Record::new("resize"), Record::new("nonsense"), Record::new("send")])?;
+//! let workers = broker.share_consumer("workers").dead_letter_topic("jobs.failed");
+//! let mut worker = workers.max_delivery_count(3).subscribe(["jobs"])?;
+//! for job in &worker.poll(Duration::from_secs(1))? {
+//!     match job.value() {
+//!         Some(b"nonsense") => job.reject("no such job")?,
+//!         Some(b"send") => job.release()?,
+//!         _ => job.accept()?,
+//!     }
+//! }
+//! # let left = broker.describe_share_group("workers")?.expect("it has been there");
+//! # assert_eq!(left.partitions[0].lag, 1);
+//! # Ok::<(), sapwood::Error>(())
+//! ```
+//!
+//! See [`ShareConsumer`], and [`NOT_BEFORE_HEADER`] for jobs that are to be done later.
+//!
 //! # Durability
 //!
 //! Each topic says what an acknowledgement means, with [`TopicConfig::durability`]. Under
@@ -164,6 +193,8 @@
 //!   locked, after the [`Broker`] itself is dropped. [`Broker::close`] ends them all.
 //! - More partitions later ([`Broker::add_partitions`]) move keys to other partitions.
 //! - A consumer that does not commit starts again where the group last committed.
+//! - In a share group work is done twice now and then: after a crash, and when a lock has timed out while a
+//!   slow worker was still at it. There is no order.
 //! - A member of a group that stops polling, because it is slow or waits for something else, holds up what
 //!   its group asks of it, and after five minutes loses its partitions.
 //! - [`ReadMode::Mapped`], the default, borrows records from mapped files. If the disk fails under
@@ -219,6 +250,7 @@ mod mutants;
 mod producer;
 mod record;
 mod segment;
+mod share_group;
 mod time;
 mod topic;
 mod topic_partition;
@@ -232,6 +264,9 @@ pub use broker::verify::{PartitionVerification, VerifyProgress, VerifyReport};
 pub use consumer::config::{AutoOffsetReset, ConsumerBuilder, IsolationLevel};
 pub use consumer::listener::RebalanceListener;
 pub use consumer::records::{ConsumerRecord, ConsumerRecords, ConsumerRecordsIter, OwnedRecord};
+pub use consumer::share::ShareConsumer;
+pub use consumer::share::config::{AcknowledgementMode, ShareConsumerBuilder};
+pub use consumer::share::records::{ShareRecord, ShareRecords, ShareRecordsIter};
 pub use consumer::{Consumer, WakeupHandle};
 pub use dump::batch::{BatchDump, RecordDump, RecordsDump};
 pub use dump::index::{OffsetIndexEntry, TimeIndexEntry};
@@ -253,6 +288,9 @@ pub use record::compression::Codec;
 pub use record::control::{ControlRecord, TransactionResult};
 pub use record::{Compression, Header, Headers, Record, TimestampType};
 pub use segment::records_file::ReadMode;
+pub use share_group::{
+    DeliveryCounts, NOT_BEFORE_HEADER, ShareGroupDescription, SharePartitionDescription,
+};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use topic::log_manager::RecoveryReport;
 pub use topic::partitioner::{DefaultPartitioner, Partitioner, Placement};

@@ -22,6 +22,7 @@ use crate::log::open_logs::OpenLogs;
 use crate::log::recovery::RecoveryMode;
 use crate::metrics::Metrics;
 use crate::segment::records_file::ReadMode;
+use crate::share_group::coordinator::ShareCoordinator;
 use crate::time::{Clock, SystemClock};
 use crate::topic::log_manager::{LogManager, OpenMode, RecoveryReport, check_is_a_log_directory};
 
@@ -221,15 +222,18 @@ impl BrokerBuilder {
         let _span = events::opening(&self.directory);
         let found = LogManager::look(environment, self.directory, mode, self.recovery_mode)?;
         GroupCoordinator::check(&found)?;
+        ShareCoordinator::check(&found)?;
         let (manager, report) = found.open()?;
         tell(&report);
         let manager = Arc::new(manager);
         let groups = Arc::new(GroupCoordinator::open(&manager, self.group_max_size)?);
+        let shares = ShareCoordinator::open(&manager)?;
         let maintenance = Arc::new(Maintenance::new(self.clock, self.retention_check_interval));
         let shared = Arc::new(Shared {
             manager,
             maintenance: Arc::clone(&maintenance),
             groups: Arc::clone(&groups),
+            shares,
             report,
             closed: AtomicBool::new(false),
             closing: Mutex::new(()),

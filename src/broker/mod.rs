@@ -30,6 +30,7 @@ use crate::error::{Error, Result};
 use crate::group::coordinator::GroupCoordinator;
 use crate::log::config::TopicConfig;
 use crate::metrics::{Metrics, MetricsSnapshot};
+use crate::share_group::coordinator::ShareCoordinator;
 use crate::time::Clock;
 use crate::topic::Topic;
 use crate::topic::log_manager::{LogManager, OpenMode, RecoveryReport};
@@ -72,6 +73,7 @@ struct Shared {
     manager: Arc<LogManager>,
     maintenance: Arc<Maintenance>,
     groups: Arc<GroupCoordinator>,
+    shares: ShareCoordinator,
     report: RecoveryReport,
     closed: AtomicBool,
     /// Taken to close: whoever closes too returns when the directory is free.
@@ -201,8 +203,10 @@ impl Broker {
         self.check_open()?;
         refuse_internal(name)?;
         let _one_at_a_time = self.0.changing_topics.lock();
+        let id = self.0.manager.topic(name).map(|topic| topic.topic_id());
         self.0.manager.delete_topic(name)?;
-        self.0.groups.forget_topic(name)
+        self.0.groups.forget_topic(name)?;
+        id.map_or(Ok(()), |id| self.0.shares.forget_topic(id))
     }
 
     /// Changes settings of a topic, durably; they hold from then on, also for handles that exist.
@@ -373,6 +377,10 @@ impl Broker {
 
     pub(crate) fn groups(&self) -> &GroupCoordinator {
         &self.0.groups
+    }
+
+    pub(crate) fn shares(&self) -> &ShareCoordinator {
+        &self.0.shares
     }
 
     pub(crate) fn maintenance(&self) -> &Maintenance {

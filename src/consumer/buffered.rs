@@ -152,10 +152,11 @@ impl Next {
         };
         let payload = decompressed.as_ref().map_or(batch.payload(), |payload| payload.as_slice());
         let mut records = batch.iter_payload(payload);
-        match self.progress {
-            Some(progress) => records = records.resume(progress),
-            None => records.skip_to(*position)?,
+        if let Some(progress) = self.progress {
+            records = records.resume(progress);
         }
+        // Behind where the batch was left, it may be that somebody else has taken what comes next.
+        records.skip_to(*position)?;
         let start = records.progress();
         let checked = records.check(limit)?;
         let end = records.progress();

@@ -16,6 +16,7 @@ mod membership;
 mod positions;
 mod rebalance;
 pub(crate) mod records;
+pub(crate) mod share;
 mod subscription;
 #[cfg(test)]
 mod tests;

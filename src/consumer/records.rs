@@ -31,7 +31,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    fn iter(&self) -> RunIter<'_> {
+    pub(crate) fn iter(&self) -> RunIter<'_> {
         let mut iter = RunIter {
             topic_partition: &self.topic_partition,
             batches: &self.batches,
@@ -50,8 +50,9 @@ pub(crate) fn has_records(batch: &RecordBatch<'_>) -> bool {
     !batch.attributes().is_control() && batch.record_count() > 0
 }
 
+/// The records of a run.
 #[derive(Debug, Clone)]
-struct RunIter<'a> {
+pub(crate) struct RunIter<'a> {
     topic_partition: &'a TopicPartition,
     /// The batches that are still to come.
     batches: &'a [u8],

@@ -5,26 +5,22 @@
 
 use std::path::Path;
 
-use crate::error::{Corruption, Error, Result};
+use crate::error::{Error, Result};
 use crate::group::committed::{Change, Committed};
 use crate::group::offset_records::{self, CommittedOffset, OffsetRecord, OffsetRecordError};
-use crate::log::Appended;
 use crate::log::config::{Durability, TopicConfig};
-use crate::log::read::{Fetched, ReadCursor};
-use crate::record::batch::{BatchError, RecordBatch, RecordRef};
+use crate::record::Record;
+use crate::record::batch::RecordRef;
 use crate::record::builder::BatchBuilder;
-use crate::record::{Compression, Record};
 use crate::time::Timestamp;
-use crate::topic::{DECOMPRESSED_MAX, Partition};
+use crate::topic::Partition;
+use crate::topic::internal_log::{InternalLog, Replayed, Stored};
 
 /// The internal topic of committed offsets, by Kafka's name.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// The largest commit, and the size of a segment.
 const LEN_MAX: u32 = 16 << 20;
-
-/// How much of the log is read at a time.
-const READ_LEN: usize = 1 << 20;
 
 /// Where many changes are written at once, a batch holds about this much.
 const BATCH_LEN: usize = 64 << 10;
@@ -48,33 +44,16 @@ pub(crate) fn offsets_topic_config() -> TopicConfig {
 /// changes that must have one.
 #[derive(Debug)]
 pub(crate) struct OffsetStore {
-    partition: Partition,
-}
-
-/// What a replay has read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Replayed {
-    /// The offset after the last record.
-    pub(crate) next_offset: u64,
-    /// Bytes of batches.
-    pub(crate) bytes: u64,
-}
-
-/// Where changes went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stored {
-    pub(crate) appended: Appended,
-    /// Bytes of batches.
-    pub(crate) bytes: u64,
+    log: InternalLog,
 }
 
 impl OffsetStore {
     pub(crate) fn new(partition: Partition) -> Self {
-        Self { partition }
+        Self { log: InternalLog::new(partition) }
     }
 
     pub(crate) fn partition(&self) -> &Partition {
-        &self.partition
+        self.log.partition()
     }
 
     /// Appends changes as one batch: after a crash all of them are there, or none. Not durable
@@ -89,7 +68,7 @@ impl OffsetStore {
         for change in changes {
             self.encode(&mut builder, change, now)?;
         }
-        self.append_batch(&mut builder, now)
+        self.log.append(&mut builder, now)
     }
 
     /// Appends changes as as many batches as they need; a crash may leave some of them.
@@ -103,22 +82,22 @@ impl OffsetStore {
         for change in changes {
             self.encode(&mut builder, &change, now)?;
             if builder.size() >= BATCH_LEN {
-                bytes += self.append_batch(&mut builder, now)?.bytes;
+                bytes += self.log.append(&mut builder, now)?.bytes;
                 builder.clear();
             }
         }
         if !builder.is_empty() {
-            bytes += self.append_batch(&mut builder, now)?.bytes;
+            bytes += self.log.append(&mut builder, now)?.bytes;
         }
         Ok(bytes)
     }
 
     fn encode(&self, builder: &mut BatchBuilder, change: &Change, now: Timestamp) -> Result<()> {
-        let refused = |error: &dyn std::fmt::Display| self.partition.invalid(&error.to_string());
+        let refused = |error: &dyn std::fmt::Display| self.partition().invalid(&error.to_string());
         let key = offset_records::encode_key(&change.group, &change.topic_partition);
         let key = key.map_err(|error| refused(&error))?;
         let record = match &change.committed {
-            None => return self.add(builder, &Record::tombstone(&key), now),
+            None => return self.log.add(builder, &Record::tombstone(&key), now),
             Some(committed) => offset_records::encode_value(&CommittedOffset {
                 offset: committed.offset,
                 leader_epoch: committed.leader_epoch,
@@ -127,33 +106,17 @@ impl OffsetStore {
             }),
         };
         let value = record.map_err(|error| refused(&error))?;
-        self.add(builder, &Record::new(&value).key(&key), now)
-    }
-
-    fn add(&self, builder: &mut BatchBuilder, record: &Record<'_>, now: Timestamp) -> Result<()> {
-        let added = builder.append(record, now);
-        added.map(drop).map_err(|error| self.partition.invalid(&error.to_string()))
-    }
-
-    fn append_batch(&self, builder: &mut BatchBuilder, now: Timestamp) -> Result<Stored> {
-        let compression = self.partition.topic().shared_config().compression;
-        let sealed = builder.seal(compression.unwrap_or(Compression::None));
-        sealed.map_err(|error| self.partition.invalid(&error.to_string()))?;
-        let count = usize::try_from(builder.record_count()).unwrap_or(usize::MAX);
-        let batch = builder.sealed();
-        let bytes = batch.size() as u64;
-        let appended = self.partition.append_sealed(batch, count, now, None)?;
-        Ok(Stored { appended, bytes })
+        self.log.add(builder, &Record::new(&value).key(&key), now)
     }
 
     /// Returns once every change below an offset is on disk. One sync serves all who wait.
     pub(crate) fn flush_to(&self, offset: u64) -> Result<()> {
-        self.partition.log().flush_to(offset)
+        self.log.flush_to(offset)
     }
 
     /// Every change below it is durable.
     pub(crate) fn durable_to(&self) -> u64 {
-        self.partition.log().recovery_point()
+        self.log.durable_to()
     }
 
     /// Reads all durable changes from an offset on.
@@ -163,50 +126,12 @@ impl OffsetStore {
     /// [`Error::Corrupt`] for damage and for records that break their schema,
     /// [`Error::UnsupportedFormat`] for those of a later version: never a change left out.
     pub(crate) fn replay(&self, from: u64, apply: &mut dyn FnMut(Change)) -> Result<Replayed> {
-        let mut replayed = Replayed { next_offset: from, bytes: 0 };
-        let mut cursor: Option<ReadCursor> = None;
-        let mut buffer = Vec::new();
-        let log = self.partition.log();
-        while let Some(fetched) = log.read(replayed.next_offset, cursor.as_ref(), READ_LEN)? {
-            self.replay_run(&fetched, &mut buffer, apply)?;
-            replayed.bytes += fetched.bytes.len() as u64;
-            replayed.next_offset = fetched.next_offset;
-            cursor = Some(fetched.cursor);
-        }
-        Ok(replayed)
-    }
-
-    fn replay_run(
-        &self,
-        fetched: &Fetched,
-        buffer: &mut Vec<u8>,
-        apply: &mut dyn FnMut(Change),
-    ) -> Result<()> {
-        let path = fetched.cursor.path();
-        let mut bytes: &[u8] = &fetched.bytes;
-        while !bytes.is_empty() {
-            let batch =
-                RecordBatch::parse(bytes).map_err(|error| self.damaged(path, 0..0, &error))?;
-            bytes = bytes.get(batch.size()..).unwrap_or_default();
-            let offsets = batch.base_offset()..batch.next_offset();
-            let damaged = |error: BatchError| self.damaged(path, offsets.clone(), &error);
-            if batch.attributes().is_control() {
-                continue;
+        self.log.replay(from, &mut |record, path| {
+            if let Some(change) = self.change(record, path)? {
+                apply(change);
             }
-            if batch.attributes().is_transactional() {
-                return Err(Error::UnsupportedFormat {
-                    path: path.to_owned(),
-                    reason: "it holds offsets that were committed in a transaction".to_owned(),
-                });
-            }
-            for record in batch.records(buffer, DECOMPRESSED_MAX).map_err(damaged)? {
-                let record = record.map_err(damaged)?;
-                if let Some(change) = self.change(&record, path)? {
-                    apply(change);
-                }
-            }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn change(&self, record: &RecordRef<'_>, path: &Path) -> Result<Option<Change>> {
@@ -215,7 +140,7 @@ impl OffsetStore {
             OffsetRecordError::Unsupported(_) => {
                 Error::UnsupportedFormat { path: path.to_owned(), reason: error.to_string() }
             }
-            _ => self.damaged(path, record.offset()..record.offset() + 1, &error),
+            _ => self.log.damaged(path, record.offset()..record.offset() + 1, &error),
         })?;
         Ok(match decoded {
             OffsetRecord::Commit { group, topic_partition, committed } => Some(Change {
@@ -233,17 +158,5 @@ impl OffsetStore {
             }
             OffsetRecord::GroupMetadata { .. } | OffsetRecord::Skip => None,
         })
-    }
-
-    fn damaged(
-        &self,
-        path: &Path,
-        offsets: std::ops::Range<u64>,
-        error: &dyn std::fmt::Display,
-    ) -> Error {
-        let mut damage = Corruption::of_file(path, error.to_string());
-        damage.topic_partition = Some(self.partition.topic_partition().clone());
-        damage.offsets = offsets;
-        damage.into()
     }
 }

@@ -4,6 +4,7 @@
 //! registry that says which there are. A [`Topic`] and a [`Partition`] are handles: cheap to clone,
 //! usable from any thread, alive until the broker is closed or the topic deleted.
 
+pub(crate) mod internal_log;
 pub(crate) mod kafka_files;
 pub(crate) mod log_manager;
 pub(crate) mod new_directory;

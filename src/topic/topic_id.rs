@@ -33,6 +33,16 @@ impl TopicId {
             }
         }
     }
+
+    /// The id as it stands in Kafka's records.
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    /// The id that a record names; whether there is such a topic is for others to say.
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
 }
 
 /// Random bits from the standard library's only source of them: its hash tables are keyed by the

@@ -19,8 +19,6 @@ fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/from-kafka")
 }
 
-const READ_UNCOMMITTED: &str = "read_uncommitted";
-
 /// What Kafka's consumer has read of a topic.
 fn expected(topic: &str) -> Vec<String> {
     expected_in("records.jsonl", topic)

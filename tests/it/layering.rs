@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first. A module may name itself and what stands before it.
-const LINE: [&str; 16] = [
+const LINE: [&str; 17] = [
     "concurrency",
     "mutants",
     "error",
@@ -23,6 +23,7 @@ const LINE: [&str; 16] = [
     "topic",
     "dump",
     "group",
+    "share_group",
     "broker",
     "clients",
 ];

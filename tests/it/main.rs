@@ -22,4 +22,5 @@ mod real;
 mod rebalance;
 #[cfg(feature = "sim")]
 mod scale;
+mod share;
 mod topics;

@@ -8,6 +8,7 @@
 //! - [`failures`]: every call fails once, writes come out short, the disk is full at every size;
 //! - [`damage`]: every byte of a directory flipped, zeroed, cut off;
 //! - [`races`]: what happens beside a sync, and what lies behind the end of a log;
+//! - [`share`]: share groups, with a crash before every change;
 //! - [`mutants`]: the library is broken on purpose, and a harness must notice.
 //!
 //! Everything is decided by numbers that a failing case prints. `SAPWOOD_LONG=1` runs the long set;
@@ -22,6 +23,7 @@ mod journal;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod races;
+mod share;
 mod workload;
 
 /// How many operations the longest of the sequences has that are explored one and all.
