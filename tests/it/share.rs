@@ -33,7 +33,7 @@ fn fill(broker: &Broker, values: impl IntoIterator<Item = u64>) {
     let values: Vec<String> = values.into_iter().map(|value| value.to_string()).collect();
     let log = broker.topic("jobs").unwrap().partition(0).unwrap();
     for some in values.chunks(10) {
-        log.append(&some.iter().map(|value| Record::new(value)).collect::<Vec<_>>()).unwrap();
+        log.append(&some.iter().map(Record::new).collect::<Vec<_>>()).unwrap();
     }
 }
 

@@ -77,7 +77,7 @@ pub(crate) struct Consume {
     #[arg(long, requires = "group")]
     no_commit: bool,
 
-    /// With read_committed, nothing of transactions that were aborted or are open: in what a Kafka broker
+    /// With `read_committed`, nothing of transactions that were aborted or are open: in what a Kafka broker
     /// has written
     #[arg(
         long,

@@ -56,16 +56,19 @@ fn read_all(consumer: &mut Consumer) -> Vec<(u64, String)> {
     }
 }
 
+/// A producer and the number of its transaction.
+type Transaction = (u64, u32);
+
 /// What a log holds, as the turns have it.
 #[derive(Default)]
 struct Model {
-    /// Offset, value, and the producer and number of its transaction.
-    records: Vec<(u64, String, Option<(u64, u32)>)>,
+    /// Offset, value, and what transaction it is in.
+    records: Vec<(u64, String, Option<Transaction>)>,
     /// Where the open transactions begin.
     open: BTreeMap<u64, u64>,
     transactions: u32,
     numbers: BTreeMap<u64, u32>,
-    aborted: Vec<(u64, u32)>,
+    aborted: Vec<Transaction>,
     end: u64,
 }
 
@@ -100,7 +103,7 @@ impl Model {
         }
     }
 
-    fn values(&mut self, count: u64, transaction: Option<(u64, u32)>) -> Vec<String> {
+    fn values(&mut self, count: u64, transaction: Option<Transaction>) -> Vec<String> {
         let offsets = self.end..self.end + count;
         self.end += count;
         let value = |offset| (offset, format!("record {offset}"), transaction);
@@ -219,6 +222,7 @@ fn latest_and_the_end_are_before_an_open_transaction() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "it damages the file behind the crate's back")]
 fn a_damaged_batch_of_a_transaction_is_told_before_anything_is_guessed() {
     let directory = tempfile::tempdir().unwrap();
     let broker = Broker::open(directory.path()).unwrap();

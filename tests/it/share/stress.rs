@@ -85,7 +85,7 @@ impl World {
         let log = topic.partition(u32::try_from(random.below(2)).unwrap()).unwrap();
         let count = 1 + random.below(12);
         let values: Vec<String> = (self.sent..self.sent + count).map(|n| n.to_string()).collect();
-        log.append(&values.iter().map(|value| Record::new(value)).collect::<Vec<_>>()).unwrap();
+        log.append(&values.iter().map(Record::new).collect::<Vec<_>>()).unwrap();
         self.sent += count;
     }
 
@@ -308,7 +308,7 @@ fn many_threads_on_one_partition_never_have_the_same_record_and_do_all_of_them()
         let log = jobs.partition(0).unwrap();
         for from in (0..ALL).step_by(100) {
             let values: Vec<String> = (from..from + 100).map(|n| n.to_string()).collect();
-            log.append(&values.iter().map(|value| Record::new(value)).collect::<Vec<_>>()).unwrap();
+            log.append(&values.iter().map(Record::new).collect::<Vec<_>>()).unwrap();
         }
     });
     // What was given up is buried by the next poll.
