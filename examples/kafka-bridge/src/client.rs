@@ -8,6 +8,7 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 
 use crate::failure::{Failure, Result};
@@ -16,7 +17,9 @@ use crate::{Interrupt, Mirror};
 /// How long one call may wait for a broker before it is looked whether to go on.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_AFTER: Duration = Duration::from_millis(300);
-/// Of the same kind of trouble is told this often.
+/// Waiting is told of when it has lasted this long.
+const TELL_AFTER: Duration = Duration::from_secs(2);
+/// And then this often.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 pub fn config(mirror: &Mirror) -> ClientConfig {
@@ -73,15 +76,24 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Repeats a call for as long as brokers are away.
+/// Repeats a call for as long as brokers are away. Tells of it too: what the client has to say comes out only
+/// where it is polled.
 pub fn persist<T>(
     interrupt: &Interrupt,
     mut call: impl FnMut() -> Result<T, KafkaError>,
 ) -> Result<T> {
+    let started = Instant::now();
+    let mut told_at = None;
     loop {
         match call() {
             Err(error) if is_passing(&error) => {
                 interrupt.check()?;
+                // A single one of these is everyday life.
+                let is_due = told_at.is_none_or(|at: Instant| at.elapsed() >= TELL_INTERVAL);
+                if is_due && started.elapsed() >= TELL_AFTER {
+                    told_at = Some(Instant::now());
+                    eprintln!("waiting for Kafka: {error}");
+                }
                 thread::sleep(RETRY_AFTER);
             }
             done => return Ok(done?),
@@ -124,7 +136,7 @@ pub fn partition_count<C: ClientContext>(
     persist(interrupt, || {
         let metadata = client.fetch_metadata(Some(topic), CALL_TIMEOUT)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
-        match found.and_then(rdkafka::metadata::MetadataTopic::error) {
+        match found.and_then(MetadataTopic::error) {
             None => Ok(found.map_or(0, |found| found.partitions().len())),
             Some(error)
                 if RDKafkaErrorCode::from(error) == RDKafkaErrorCode::UnknownTopicOrPartition =>

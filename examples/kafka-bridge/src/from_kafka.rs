@@ -1,9 +1,10 @@
 //! From Kafka to Sapwood. The destination holds the progress here too: with each commit of the bridge's
 //! group stands how far it is in Kafka, and the commit's offset is where the partition ended then. What a
-//! bridge that was killed has appended after its last commit can be counted therefore, and is passed over
-//! in Kafka: each record is stored once.
+//! bridge that was killed has appended after its last commit is found again therefore, and passed over in
+//! Kafka: each record is stored once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -26,6 +27,8 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// How much is appended at once.
 const BATCH_RECORDS: usize = 1_000;
 const BATCH_BYTES: usize = 512 << 10;
+/// How long to wait for the end of a partition, which is only to be shown.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub fn run(mirror: &Mirror, interrupt: &Interrupt) -> Result<()> {
     let kafka: BaseConsumer<Context> = client::config(mirror)
@@ -56,10 +59,12 @@ struct Mirrored {
     partition: Partition,
     /// The offset in Kafka that comes next.
     next: i64,
-    /// How many records from there on are stored already.
-    stored: u64,
+    /// Of the records from there on that are stored already, what tells one from another.
+    stored: VecDeque<u64>,
     /// Where to end, if there is an end.
     end: Option<i64>,
+    /// Where Kafka's partition ended when it was last looked.
+    known_end: i64,
 }
 
 struct Bridge<'a> {
@@ -69,6 +74,8 @@ struct Bridge<'a> {
     progress_of: Consumer,
     kafka: BaseConsumer<Context>,
     mirrored: BTreeMap<TopicPartition, Mirrored>,
+    /// What was committed last.
+    committed: Vec<(TopicPartition, OffsetAndMetadata)>,
     appended: u64,
     progress: Progress,
 }
@@ -86,14 +93,17 @@ impl<'a> Bridge<'a> {
             let needed = u32::try_from(count).unwrap_or(u32::MAX);
             let topic = match broker.topic(name) {
                 Err(Error::UnknownTopic { .. }) => {
-                    broker.create_topic(name, TopicConfig::default().partitions(needed))?
+                    // Kafka has them still: their age must not delete them here.
+                    let config = TopicConfig::default().partitions(needed).retention_ms(None);
+                    broker.create_topic(name, config)?
                 }
                 found => found?,
             };
             if topic.partition_count() < needed {
                 broker.add_partitions(name, needed)?;
             }
-            partitions.extend(topic.partitions());
+            // There may be more here than Kafka has.
+            partitions.extend(topic.partitions().into_iter().take(count));
         }
         let addresses = partitions.iter().map(|of| of.topic_partition().clone());
         let consumer = broker.consumer().group(&mirror.group).auto_commit(None);
@@ -104,6 +114,7 @@ impl<'a> Bridge<'a> {
             progress_of,
             kafka,
             mirrored: BTreeMap::new(),
+            committed: Vec::new(),
             appended: 0,
             progress: Progress::new(),
         };
@@ -138,8 +149,22 @@ impl<'a> Bridge<'a> {
         if next < start {
             return Err(Failure::Gone { topic, partition: number, offset: next });
         }
-        let stored = partition.log_end_offset().saturating_sub(known);
-        Ok(Mirrored { partition, next, stored, end: until_end.then_some(end) })
+        let stored = self.marks_from(&partition, known)?;
+        Ok(Mirrored { partition, next, stored, end: until_end.then_some(end), known_end: end })
+    }
+
+    /// What tells the records apart that stand in a partition from an offset on.
+    fn marks_from(&self, partition: &Partition, offset: u64) -> Result<VecDeque<u64>> {
+        let of = partition.topic_partition();
+        let mut consumer = self.broker.consumer().assign([of.clone()])?;
+        consumer.seek(of, offset)?;
+        let mut marks = VecDeque::new();
+        while consumer.position(of)? < partition.high_watermark() {
+            for stored in &consumer.poll(POLL_TIMEOUT)? {
+                marks.push_back(mark(&Record::from(&stored)));
+            }
+        }
+        Ok(marks)
     }
 
     /// Appends what has come; returns how much that was.
@@ -155,7 +180,10 @@ impl<'a> Bridge<'a> {
                 }
                 Some(Err(error)) => match error.rdkafka_error_code() {
                     Some(
-                        RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
+                        RDKafkaErrorCode::AutoOffsetReset
+                        | RDKafkaErrorCode::OffsetOutOfRange
+                        | RDKafkaErrorCode::TopicAuthorizationFailed
+                        | RDKafkaErrorCode::UnknownTopicOrPartition,
                     ) => {
                         return Err(error.into());
                     }
@@ -174,11 +202,11 @@ impl<'a> Bridge<'a> {
             let (topic, number) = (run[0].topic(), run[0].partition().cast_unsigned());
             let of = TopicPartition::new(topic, number);
             let Some(mirrored) = self.mirrored.get_mut(&of) else { continue };
-            let fresh = mirrored.pass_over_stored(run);
-            let records: Vec<Record<'_>> = fresh.iter().map(record).collect();
-            if !records.is_empty() {
-                mirrored.partition.append(&records)?;
-                self.appended += records.len() as u64;
+            let records: Vec<_> = run.iter().map(record).collect();
+            let fresh = mirrored.pass_over_stored(&records)?;
+            if !fresh.is_empty() {
+                append(&mirrored.partition, fresh)?;
+                self.appended += fresh.len() as u64;
             }
             mirrored.next = run[run.len() - 1].offset() + 1;
         }
@@ -188,11 +216,16 @@ impl<'a> Bridge<'a> {
     /// Durable, as what it is about.
     fn commit(&mut self) -> Result<()> {
         let progress = |(of, at): (&TopicPartition, &Mirrored)| {
-            let end = at.partition.log_end_offset() - at.stored;
+            let end = at.partition.log_end_offset() - at.stored.len() as u64;
             (of.clone(), OffsetAndMetadata::new(end).metadata(at.next.to_string()))
         };
         let offsets: Vec<_> = self.mirrored.iter().map(progress).collect();
-        self.progress_of.commit_offsets(offsets)?;
+        // A topic that nobody writes to must not have the log of commits grow.
+        if offsets != self.committed {
+            self.progress_of.commit_offsets(offsets.clone())?;
+            self.committed = offsets;
+        }
+        self.look_at_ends();
         let appended = std::mem::take(&mut self.appended);
         self.progress.advance(appended, self.lag());
         Ok(())
@@ -200,8 +233,19 @@ impl<'a> Bridge<'a> {
 
     /// Offsets that Kafka has and the bridge has not come to, as far as the client knows.
     fn lag(&self) -> u64 {
-        let lag = |at: &Mirrored| at.end.map_or(0, |end| (end - at.next).max(0).unsigned_abs());
+        let lag = |at: &Mirrored| (at.known_end - at.next).max(0).unsigned_abs();
         self.mirrored.values().map(lag).sum()
+    }
+
+    /// Asks where partitions end now. While brokers are away that is what it was.
+    fn look_at_ends(&mut self) {
+        for (of, at) in &mut self.mirrored {
+            let number = of.partition().cast_signed();
+            match self.kafka.fetch_watermarks(of.topic(), number, LOOK_TIMEOUT) {
+                Ok((_, end)) => at.known_end = end,
+                Err(_) => return,
+            }
+        }
     }
 
     /// Behind the last record there may be markers of transactions, which are not returned but passed over.
@@ -215,41 +259,66 @@ impl<'a> Bridge<'a> {
         }
         let is_done = |at: &Mirrored| at.end.is_some_and(|end| at.next >= end);
         let done = self.mirrored.values().all(is_done);
-        if done && let Some((of, at)) = self.mirrored.iter().find(|(_, at)| at.stored > 0) {
-            let (topic, partition) = (of.topic().to_owned(), of.partition());
-            return Err(Failure::AnotherWriter { topic, partition, found: at.stored });
+        match self.mirrored.values().find(|at| done && !at.stored.is_empty()) {
+            Some(unknown) => Err(unknown.another_writer()),
+            None => Ok(done),
         }
-        Ok(done)
     }
 
     fn finish(mut self) -> Result<()> {
         self.commit()?;
         self.progress.finish(self.lag());
-        let endless = self.mirrored.values().any(|at| at.end.is_none());
         drop(self.mirrored);
         drop(self.progress_of);
         self.broker.close()?;
-        if endless { Err(Failure::Interrupted) } else { Ok(()) }
+        self.interrupt.check()
     }
 }
 
 impl Mirrored {
-    /// The part of a run that is not in the directory yet.
-    fn pass_over_stored<'r, 'm>(
-        &mut self,
-        run: &'r [BorrowedMessage<'m>],
-    ) -> &'r [BorrowedMessage<'m>] {
-        let stored = usize::try_from(self.stored).unwrap_or(usize::MAX).min(run.len());
-        self.stored -= stored as u64;
-        &run[stored..]
+    /// The part of a run that is not in the directory yet. What is passed over must be what is there: else
+    /// something else has written to the partition, or Kafka has compacted its own since.
+    fn pass_over_stored<'r, 'm>(&mut self, run: &'r [Record<'m>]) -> Result<&'r [Record<'m>]> {
+        let stored = self.stored.len().min(run.len());
+        let (passed, fresh) = run.split_at(stored);
+        if !passed.iter().map(mark).eq(self.stored.drain(..stored)) {
+            return Err(self.another_writer());
+        }
+        Ok(fresh)
+    }
+
+    fn another_writer(&self) -> Failure {
+        let of = self.partition.topic_partition();
+        Failure::AnotherWriter { topic: of.topic().to_owned(), partition: of.partition() }
+    }
+}
+
+/// Without the timestamp, which a topic may replace.
+fn mark(record: &Record<'_>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (record.key_bytes(), record.value(), record.headers()).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// In as few batches as the topic allows, which has a largest size for them.
+fn append(partition: &Partition, records: &[Record<'_>]) -> Result<()> {
+    match partition.append(records) {
+        Err(Error::RecordTooLarge { .. }) if records.len() > 1 => {
+            let (first, rest) = records.split_at(records.len() / 2);
+            append(partition, first)?;
+            append(partition, rest)
+        }
+        appended => Ok(appended.map(drop)?),
     }
 }
 
 fn record<'a>(message: &'a BorrowedMessage<'_>) -> Record<'a> {
-    let mut record = message.payload().map_or(Record::without_value(), Record::new);
-    if let Some(key) = message.key() {
-        record = record.key(key);
-    }
+    let mut record = match (message.payload(), message.key()) {
+        (Some(value), Some(key)) => Record::new(value).key(key),
+        (Some(value), None) => Record::new(value),
+        (None, Some(key)) => Record::tombstone(key),
+        (None, None) => Record::without_value(),
+    };
     if let Some(millis) = message.timestamp().to_millis() {
         record = record.timestamp(Timestamp::from_millis(millis));
     }

@@ -37,7 +37,7 @@ enum Direction {
     ToKafka {
         #[command(flatten)]
         mirror: Mirror,
-        /// Send in transactions, which commit the progress too: a consumer that is set to `read_committed` sees each
+        /// Send in transactions, which commit the progress too: a consumer with `read_committed` sees each
         /// record once. Without it some may come twice after a bridge was killed
         #[arg(long)]
         exactly_once: bool,

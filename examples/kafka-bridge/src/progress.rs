@@ -12,6 +12,8 @@ pub struct Progress {
     started: Instant,
     told_at: Instant,
     mirrored: u64,
+    /// How many there were when it was last told.
+    told: u64,
 }
 
 impl Progress {
@@ -22,7 +24,7 @@ impl Progress {
             ProgressBar::no_length().with_style(style)
         });
         let now = Instant::now();
-        Self { bar, started: now, told_at: now, mirrored: 0 }
+        Self { bar, started: now, told_at: now, mirrored: 0, told: 0 }
     }
 
     /// `records` more are where they belong, and `lag` are still to come.
@@ -33,8 +35,10 @@ impl Progress {
             bar.set_position(self.mirrored);
             bar.set_message(format!("lag {}", HumanCount(lag)));
         } else if self.told_at.elapsed() >= LINE_INTERVAL {
-            self.told_at = Instant::now();
-            eprintln!("mirrored {}, lag {lag}", self.mirrored);
+            let millis = self.told_at.elapsed().as_millis().max(1);
+            let rate = u128::from(self.mirrored - self.told) * 1_000 / millis;
+            (self.told_at, self.told) = (Instant::now(), self.mirrored);
+            eprintln!("mirrored {}, lag {lag}, {rate}/s", self.mirrored);
         }
     }
 

@@ -10,10 +10,13 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::util::Timeout;
 use rdkafka::{Offset, TopicPartitionList};
-use sapwood::{Broker, Consumer, ConsumerRecord, ConsumerRecords, Partition, TopicPartition};
+use sapwood::{
+    AutoOffsetReset, Broker, Consumer, ConsumerRecord, ConsumerRecords, Partition, TopicPartition,
+};
 
 use crate::client::{self, CALL_TIMEOUT, Context, persist};
 use crate::failure::{Failure, Result};
@@ -24,6 +27,9 @@ use crate::{Interrupt, Mirror};
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 /// How often progress is committed while there is more to do.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is committed again when nothing has come. Kafka forgets commits that are old, after a week by
+/// default, and the bridge would begin anew.
+const RENEW_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// How many records one transaction holds at most.
 const TRANSACTION_RECORDS_MAX: u64 = 10_000;
 
@@ -31,6 +37,8 @@ const TRANSACTION_RECORDS_MAX: u64 = 10_000;
 pub fn at_least_once(mirror: &Mirror, interrupt: &Interrupt) -> Result<()> {
     let producer = producer(mirror, |config| config)?;
     let mut bridge = Bridge::start(mirror, interrupt, producer)?;
+    // Where it begins, before anything is sent.
+    bridge.commit()?;
     let mut committed_at = Instant::now();
     loop {
         let records = bridge.consumer.poll(POLL_TIMEOUT)?;
@@ -49,13 +57,21 @@ pub fn at_least_once(mirror: &Mirror, interrupt: &Interrupt) -> Result<()> {
 /// Everything is sent in transactions that commit the progress with it.
 pub fn exactly_once(mirror: &Mirror, interrupt: &Interrupt) -> Result<()> {
     let id = format!("sapwood-{}", mirror.group);
-    let producer = producer(mirror, |config| config.set("transactional.id", &id))?;
+    let producer = producer(mirror, |config| {
+        config
+            .set("transactional.id", &id)
+            // A broker may be away for that long. Consumers with read_committed wait as long for a bridge that
+            // was killed and is not started again.
+            .set("transaction.timeout.ms", "300000")
+            .set("message.timeout.ms", "300000")
+    })?;
     // Ends what a bridge has left open that was killed, and keeps out one that still runs.
     persist(interrupt, || producer.init_transactions(CALL_TIMEOUT))?;
     let mut bridge = Bridge::start(mirror, interrupt, producer)?;
+    // The first transaction has no records, and says where it begins.
+    let mut records = ConsumerRecords::default();
     loop {
-        let records = bridge.consumer.poll(POLL_TIMEOUT)?;
-        if !records.is_empty() {
+        if !records.is_empty() || bridge.is_renewal_due() {
             match bridge.transact(records) {
                 Err(Failure::Kafka(error)) if requires_abort(&error) => {
                     bridge.start_over(&error)?;
@@ -68,11 +84,34 @@ pub fn exactly_once(mirror: &Mirror, interrupt: &Interrupt) -> Result<()> {
         if interrupt.is_set() {
             return bridge.finish();
         }
+        records = bridge.consumer.poll(POLL_TIMEOUT)?;
     }
 }
 
 fn requires_abort(error: &KafkaError) -> bool {
-    matches!(error, KafkaError::Transaction(error) if error.txn_requires_abort())
+    match error {
+        KafkaError::Transaction(error) => error.txn_requires_abort(),
+        // The client takes no more records for a transaction that has failed.
+        error => error.rdkafka_error_code() == Some(RDKafkaErrorCode::State),
+    }
+}
+
+/// Whether the same record will be refused again.
+fn is_for_good(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::InvalidMessage
+                | RDKafkaErrorCode::InvalidMessageSize
+                | RDKafkaErrorCode::InvalidRecord
+                | RDKafkaErrorCode::InvalidTimestamp
+                | RDKafkaErrorCode::MessageBatchTooLarge
+                | RDKafkaErrorCode::MessageSizeTooLarge
+                | RDKafkaErrorCode::PolicyViolation
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+        )
+    )
 }
 
 fn producer(
@@ -103,6 +142,8 @@ struct Bridge<'a> {
     offsets: BaseConsumer<Context>,
     /// What is committed.
     committed: BTreeMap<TopicPartition, u64>,
+    /// When this bridge has last done so.
+    committed_at: Option<Instant>,
     sent: u64,
     progress: Progress,
 }
@@ -133,12 +174,18 @@ impl<'a> Bridge<'a> {
         let end = |of: &Partition| (of.topic_partition().clone(), of.high_watermark());
         let mut bridge = Self {
             interrupt,
-            consumer: broker.consumer().max_poll_records(1_000).assign(addresses)?,
+            consumer: broker
+                .consumer()
+                .max_poll_records(1_000)
+                // What retention has deleted before it was mirrored is not passed over in silence.
+                .auto_offset_reset(AutoOffsetReset::Error)
+                .assign(addresses)?,
             ends: mirror.until_end.then(|| partitions.iter().map(end).collect()),
             partitions,
             producer,
             offsets,
             committed: BTreeMap::new(),
+            committed_at: None,
             sent: 0,
             progress: Progress::new(),
         };
@@ -153,14 +200,17 @@ impl<'a> Bridge<'a> {
             asked.add_partition(of.topic(), number(of));
         }
         let found = persist(self.interrupt, || {
-            self.offsets.committed_offsets(asked.clone(), CALL_TIMEOUT)
+            let found = self.offsets.committed_offsets(asked.clone(), CALL_TIMEOUT)?;
+            // A partition of which nothing can be said now must not look like one without progress.
+            found.elements().iter().try_for_each(TopicPartitionListElem::error)?;
+            Ok(found)
         })?;
         for partition in &self.partitions {
             let of = partition.topic_partition();
             let offset =
                 match found.find_partition(of.topic(), number(of)).map(|found| found.offset()) {
                     Some(Offset::Offset(offset)) => offset.unsigned_abs(),
-                    _ => partition.log_start_offset(),
+                    _ => self.begin(partition)?,
                 };
             let (known, end) = (offset, partition.high_watermark());
             if known > end {
@@ -171,6 +221,20 @@ impl<'a> Bridge<'a> {
             self.committed.insert(of.clone(), offset);
         }
         Ok(())
+    }
+
+    /// Where a partition begins that has no progress. Progress is committed before the first record is sent:
+    /// where there are records without it, it has been lost, and they would be sent once more.
+    fn begin(&self, partition: &Partition) -> Result<u64> {
+        let of = partition.topic_partition();
+        let (start, end) = persist(self.interrupt, || {
+            self.offsets.fetch_watermarks(of.topic(), number(of), CALL_TIMEOUT)
+        })?;
+        if start < end {
+            let (topic, partition) = (of.topic().to_owned(), of.partition());
+            return Err(Failure::NoProgress { topic, partition });
+        }
+        Ok(partition.log_start_offset())
     }
 
     /// Hands records to the client, which sends them in the background; waits where it has its hands full.
@@ -199,9 +263,10 @@ impl<'a> Bridge<'a> {
             return Err(error.into());
         }
         let positions = self.positions()?;
-        let list = self.uncommitted(&positions)?;
-        if list.count() > 0 {
+        if positions != self.committed || self.is_renewal_due() {
+            let list = offsets(&positions)?;
             persist(self.interrupt, || self.offsets.commit(&list, CommitMode::Sync))?;
+            self.committed_at = Some(Instant::now());
         }
         self.note_committed(positions)
     }
@@ -218,12 +283,13 @@ impl<'a> Bridge<'a> {
             records = self.consumer.poll(Duration::ZERO)?;
         }
         let positions = self.positions()?;
-        let list = self.uncommitted(&positions)?;
+        let list = offsets(&positions)?;
         let group = self.offsets.group_metadata().ok_or(KafkaError::Canceled)?;
         persist(self.interrupt, || {
             self.producer.send_offsets_to_transaction(&list, &group, CALL_TIMEOUT)
         })?;
         persist(self.interrupt, || self.producer.commit_transaction(CALL_TIMEOUT))?;
+        self.committed_at = Some(Instant::now());
         self.note_committed(positions)
     }
 
@@ -231,8 +297,10 @@ impl<'a> Bridge<'a> {
     fn start_over(&mut self, error: &KafkaError) -> Result<()> {
         eprintln!("a transaction is done again: {error}");
         persist(self.interrupt, || self.producer.abort_transaction(CALL_TIMEOUT))?;
-        // It failed with what was in it.
-        self.producer.context().take_failed_delivery();
+        // It failed with what was in it; or because of that.
+        if let Some(error) = self.producer.context().take_failed_delivery().filter(is_for_good) {
+            return Err(error.into());
+        }
         self.sent = 0;
         self.seek_to_committed()
     }
@@ -245,18 +313,8 @@ impl<'a> Bridge<'a> {
         self.partitions.iter().map(position).collect()
     }
 
-    fn uncommitted(&self, positions: &BTreeMap<TopicPartition, u64>) -> Result<TopicPartitionList> {
-        let mut list = TopicPartitionList::new();
-        for (of, position) in
-            positions.iter().filter(|(of, at)| self.committed.get(*of) != Some(*at))
-        {
-            list.add_partition_offset(
-                of.topic(),
-                number(of),
-                Offset::Offset(position.cast_signed()),
-            )?;
-        }
-        Ok(list)
+    fn is_renewal_due(&self) -> bool {
+        self.committed_at.is_none_or(|at| at.elapsed() >= RENEW_INTERVAL)
     }
 
     fn note_committed(&mut self, positions: BTreeMap<TopicPartition, u64>) -> Result<()> {
@@ -276,8 +334,18 @@ impl<'a> Bridge<'a> {
         self.progress.finish(self.consumer.total_lag()?);
         // Nothing is in flight any more: whoever comes here has committed.
         self.producer.flush(Timeout::After(CALL_TIMEOUT))?;
-        if self.ends.is_none() { Err(Failure::Interrupted) } else { Ok(()) }
+        self.interrupt.check()
     }
+}
+
+/// All of them, not only those that have moved: so the others do not grow old.
+fn offsets(positions: &BTreeMap<TopicPartition, u64>) -> Result<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    for (of, position) in positions {
+        let offset = Offset::Offset(position.cast_signed());
+        list.add_partition_offset(of.topic(), number(of), offset)?;
+    }
+    Ok(list)
 }
 
 fn number(of: &TopicPartition) -> i32 {
