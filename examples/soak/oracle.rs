@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use sapwood::{Broker, Partition, Result, Topic, TopicPartition};
+use sapwood::{Broker, Partition, Result, ShareConsumerBuilder, Topic, TopicPartition};
 
 use super::payload::Payload;
 use super::report::{Place, Report};
@@ -17,6 +17,11 @@ const FINDINGS_MAX: usize = 30;
 
 /// A consumer that is given nothing for so long will not be given anything any more.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A worker of a share group that meets no limit: whatever is not done comes again, however often.
+pub fn share_consumer(broker: &Broker, group: &str) -> ShareConsumerBuilder {
+    broker.share_consumer(group).max_delivery_count(32_767).max_in_flight(100_000)
+}
 
 /// How the worker has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +48,7 @@ pub struct Oracle {
     /// Names of topics whose creation was begun in this life.
     creating: BTreeSet<String>,
     commits: BTreeMap<(String, Place), CommitState>,
+    shares: BTreeMap<(String, Place), ShareState>,
     failures: Vec<(Instant, String)>,
     findings: Vec<String>,
     closed: bool,
@@ -97,6 +103,15 @@ struct Known {
 struct CommitState {
     acknowledged: Option<u64>,
     intended: u64,
+}
+
+/// What a share group is done with in one partition.
+#[derive(Debug, Default)]
+struct ShareState {
+    /// Offsets that must not be handed out again.
+    done: BTreeSet<u64>,
+    /// Offsets of which nobody knows.
+    perhaps: BTreeSet<u64>,
 }
 
 /// What a power loss may take from one partition.
@@ -229,6 +244,15 @@ impl Oracle {
                 self.operations += 1;
                 self.commits.entry((group, place)).or_default().acknowledged = Some(offset);
             }
+            Report::Finishing(group, place, offset) => {
+                self.shares.entry((group, place)).or_default().perhaps.insert(offset);
+            }
+            Report::Finished(group, place, offset) => {
+                self.operations += 1;
+                let share = self.shares.entry((group, place)).or_default();
+                share.perhaps.remove(&offset);
+                share.done.insert(offset);
+            }
             Report::Closed => self.closed = true,
             Report::Failed(text) => self.failures.push((Instant::now(), text)),
             Report::Wrong(text) => self.note_wrong(text),
@@ -265,6 +289,7 @@ impl Oracle {
     fn forget(&mut self, id: &str) {
         self.topics.remove(id);
         self.commits.retain(|(_, (of, _)), _| of != id);
+        self.shares.retain(|(_, (of, _)), _| of != id);
         self.deleted.insert(id.to_owned());
     }
 
@@ -292,7 +317,8 @@ impl Oracle {
         }
         self.judge_absent(&present);
         self.creating.clear();
-        self.judge_commits(broker)
+        self.judge_commits(broker)?;
+        self.judge_shares(broker, end)
     }
 
     fn judge_absent(&mut self, present: &BTreeSet<String>) {
@@ -494,6 +520,100 @@ impl Oracle {
         missing.into_iter().for_each(|text| self.note_lost(1, text));
         self.commits.retain(|key, _| found.contains_key(key));
         Ok(())
+    }
+}
+
+impl Oracle {
+    /// Each share group is handed everything that it has not done, and nothing else.
+    fn judge_shares(&mut self, broker: &Broker, end: End) -> Result<()> {
+        let mut groups: BTreeSet<String> = broker.list_share_groups()?.into_iter().collect();
+        groups.extend(self.shares.keys().map(|(group, _)| group.clone()));
+        let topics = broker.topics()?;
+        for group in groups {
+            let mut handed = self.hand_out(broker, &group, &topics)?;
+            for topic in &topics {
+                for partition in topic.partitions() {
+                    let place = (topic.id(), partition.topic_partition().partition());
+                    let handed = handed.remove(&place).unwrap_or_default();
+                    self.judge_share(&group, &partition, &handed, excuse_of(topic, end));
+                }
+            }
+            let gone: Vec<_> = handed.into_keys().collect();
+            if !gone.is_empty() {
+                self.note_wrong(format!("{group} is handed records of other logs: {gone:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a share group is handed now, by the places that the records name. All of it is given back.
+    fn hand_out(
+        &mut self,
+        broker: &Broker,
+        group: &str,
+        topics: &[Topic],
+    ) -> Result<BTreeMap<Place, BTreeSet<u64>>> {
+        let mut handed: BTreeMap<Place, BTreeSet<u64>> = BTreeMap::new();
+        if topics.is_empty() {
+            return Ok(handed);
+        }
+        let mut worker = share_consumer(broker, group).subscribe(topics.iter().map(Topic::name))?;
+        let mut held = Vec::new();
+        loop {
+            let records = worker.poll(Duration::ZERO)?;
+            if records.is_empty() {
+                return Ok(handed);
+            }
+            for record in &records {
+                let (at, offset) = (record.topic_partition(), record.offset());
+                match Payload::parse(record.value().unwrap_or_default()) {
+                    Ok(payload) => {
+                        let place = (payload.topic.to_owned(), at.partition());
+                        if !handed.entry(place).or_default().insert(offset) {
+                            self.note_wrong(format!("{group}: {at}, {offset} is handed out twice"));
+                        }
+                    }
+                    Err(text) => self.note_wrong(format!("{group}: {at}, {offset}: {text}")),
+                }
+            }
+            held.push(records);
+        }
+    }
+
+    fn judge_share(
+        &mut self,
+        group: &str,
+        partition: &Partition,
+        handed: &BTreeSet<u64>,
+        excuse: Excuse,
+    ) {
+        let at = partition.topic_partition();
+        let of = self.topics.iter().find(|(_, topic)| topic.name == at.topic());
+        let Some(place) = of.map(|(id, _)| (id.clone(), at.partition())) else { return };
+        let there: BTreeSet<u64> = self.log(place.clone()).records.keys().copied().collect();
+        let state = self.shares.remove(&(group.to_owned(), place.clone())).unwrap_or_default();
+        for offset in handed.difference(&there) {
+            self.note_wrong(format!("{group}: {at}, {offset} is handed out and not in the log"));
+        }
+        let missing: Vec<_> = there
+            .difference(handed)
+            .filter(|offset| !state.done.contains(offset) && !state.perhaps.contains(offset))
+            .collect();
+        if let Some(first) = missing.first() {
+            let text = format!("{group}: {at}, {} not handed out from {first} on", missing.len());
+            self.note_lost(missing.len() as u64, text);
+        }
+        let again: Vec<_> = state.done.intersection(handed).collect();
+        if let Some(first) = again.first()
+            && matches!(excuse, Excuse::None)
+        {
+            let text = format!("{group}: {at}, {} handed out again from {first} on", again.len());
+            self.note_lost(again.len() as u64, text);
+        }
+        // Whatever was not handed out must stay done.
+        let done = there.difference(handed).copied().collect();
+        let state = ShareState { done, perhaps: BTreeSet::new() };
+        self.shares.insert((group.to_owned(), place), state);
     }
 }
 

@@ -36,6 +36,9 @@ pub enum Report {
     /// A group is about to commit an offset.
     Committing(String, Place, u64),
     Committed(String, Place, u64),
+    /// A share group is about to be done with the record at an offset.
+    Finishing(String, Place, u64),
+    Finished(String, Place, u64),
     /// The broker was closed, and the worker is done.
     Closed,
     /// A call failed that should not have, unless the disk did.
@@ -66,6 +69,8 @@ impl fmt::Display for Report {
             Self::Seen((id, n), end) => write!(f, "seen {id} {n} {end}"),
             Self::Committing(group, (id, n), at) => write!(f, "committing {group} {id} {n} {at}"),
             Self::Committed(group, (id, n), at) => write!(f, "committed {group} {id} {n} {at}"),
+            Self::Finishing(group, (id, n), at) => write!(f, "finishing {group} {id} {n} {at}"),
+            Self::Finished(group, (id, n), at) => write!(f, "finished {group} {id} {n} {at}"),
             Self::Closed => write!(f, "closed"),
             Self::Failed(text) => write!(f, "failed {}", text.replace('\n', " ")),
             Self::Wrong(text) => write!(f, "wrong {}", text.replace('\n', " ")),
@@ -114,7 +119,9 @@ impl Report {
             | Self::Acknowledged((id, _), ..)
             | Self::Seen((id, _), _)
             | Self::Committing(_, (id, _), _)
-            | Self::Committed(_, (id, _), _) => Some(id),
+            | Self::Committed(_, (id, _), _)
+            | Self::Finishing(_, (id, _), _)
+            | Self::Finished(_, (id, _), _) => Some(id),
             Self::Creating(_) | Self::Closed | Self::Failed(_) | Self::Wrong(_) => None,
         }
     }
@@ -147,6 +154,8 @@ impl Report {
             "seen" => Self::Seen(words.place()?, words.number()?),
             "committing" => Self::Committing(words.text()?, words.place()?, words.number()?),
             "committed" => Self::Committed(words.text()?, words.place()?, words.number()?),
+            "finishing" => Self::Finishing(words.text()?, words.place()?, words.number()?),
+            "finished" => Self::Finished(words.text()?, words.place()?, words.number()?),
             "closed" => Self::Closed,
             "failed" => Self::Failed(rest.to_owned()),
             "wrong" => Self::Wrong(rest.to_owned()),

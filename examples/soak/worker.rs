@@ -15,11 +15,11 @@ use std::thread;
 use std::time::Duration;
 
 use sapwood::{
-    Broker, Compression, Consumer, Delivery, Durability, Error, Partition, Producer, Record, Topic,
-    TopicConfig,
+    Broker, Compression, Consumer, Delivery, Durability, Error, Partition, Producer, Record,
+    ShareConsumer, ShareRecord, Topic, TopicConfig,
 };
 
-use super::oracle::Order;
+use super::oracle::{Order, share_consumer};
 use super::payload::Payload;
 use super::random::Random;
 use super::report::{Place, Report, elapsed};
@@ -35,6 +35,7 @@ const REST_MS_MAX: u64 = 40;
 
 const TOPICS: [&str; 5] = ["t0", "t1", "t2", "t3", "t4"];
 const GROUPS: [&str; 2] = ["g0", "g1"];
+const SHARE_GROUPS: [&str; 2] = ["s0", "s1"];
 
 /// What one thread of one broker works with.
 struct Shift<'a> {
@@ -108,6 +109,8 @@ fn work(broker: &Broker, base: u64, random: &mut Random, told: &Receiver<()>) ->
         (shift(3), Shift::append),
         (shift(4), Shift::consume_in_group),
         (shift(5), Shift::read_all),
+        (shift(6), Shift::share),
+        (shift(7), Shift::share),
     ];
     // Sometimes in peace: with others syncing all the time, a sync that is missing goes unnoticed.
     match random.below(6) {
@@ -405,6 +408,76 @@ impl Shift<'_> {
             }
         }
         Ok(())
+    }
+
+    // --- sharing ---------------------------------------------------------------------------------
+
+    fn share(&mut self) -> Step {
+        while self.goes_on() {
+            let group = *self.random.choose(&SHARE_GROUPS).expect("there are some");
+            let names: Vec<_> =
+                self.topics()?.iter().map(|topic| topic.name().to_owned()).collect();
+            if names.is_empty() {
+                self.rest();
+                continue;
+            }
+            let records_max = 1 + self.random.below(40) as usize;
+            let builder = share_consumer(self.broker, group).max_poll_records(records_max);
+            match builder.subscribe(names) {
+                Ok(worker) => self.work_through(group, worker)?,
+                Err(error) => self.excuse("subscribe in a share group", None, &error)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn work_through(&mut self, group: &str, mut worker: ShareConsumer) -> Step {
+        for _ in 0..1 + self.random.below(40) {
+            if !self.goes_on() {
+                break;
+            }
+            let records = match worker.poll(Duration::from_millis(5)) {
+                Ok(records) => records,
+                Err(error) => return self.excuse("poll in a share group", None, &error),
+            };
+            for record in &records {
+                self.handle(group, &record)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Is done with a record, gives it back, or leaves it to be given back with the others.
+    fn handle(&mut self, group: &str, record: &ShareRecord<'_>) -> Step {
+        let (at, offset) = (record.topic_partition(), record.offset());
+        let payload = match Payload::parse(record.value().unwrap_or_default()) {
+            Ok(payload) => payload,
+            Err(text) => return say(&Report::Wrong(format!("shared {at}, {offset}: {text}"))),
+        };
+        let place = (payload.topic.to_owned(), at.partition());
+        let done = match self.random.below(8) {
+            0 => return Ok(()),
+            1 => record.release(),
+            way => {
+                say(&Report::Finishing(group.to_owned(), place.clone(), offset))?;
+                let done = if way == 2 { record.reject("no good") } else { record.accept() };
+                if done.is_ok() {
+                    return say(&Report::Finished(group.to_owned(), place, offset));
+                }
+                done
+            }
+        };
+        let is_given_up = || {
+            let partition =
+                self.broker.topic(at.topic()).and_then(|of| of.partition(at.partition()));
+            partition.is_ok_and(|partition| partition.log_start_offset() > offset)
+        };
+        match done {
+            // Retention has passed by while it was held: nobody gets it any more.
+            Err(Error::NotAcquired { .. }) if is_given_up() => Ok(()),
+            Err(error) => self.excuse("acknowledge", Some(&place.0), &error),
+            Ok(()) => Ok(()),
+        }
     }
 
     // --- topics ----------------------------------------------------------------------------------
