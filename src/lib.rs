@@ -209,7 +209,7 @@
 //! | `cli` | the program `sapwood`, with which people look into a directory; nothing for the library |
 //! | `gzip` | reading batches that Kafka clients compressed with gzip |
 //! | `snappy` | reading batches that Kafka clients compressed with snappy |
-//! | `metrics` | the broker's counters and the lags of its groups for the crate `metrics`, twice a second |
+//! | `metrics` | the broker's counters, the lags of its groups and what its share groups do for the crate `metrics`, see [`MetricsSnapshot`] |
 //! | `tracing` | events and spans for the crate `tracing`: opening, recovery, rolls, failures |
 //! | `sim` | `SimulatedDisk`: running a program over a disk that fails and loses power, in tests |
 //!
@@ -282,7 +282,7 @@ pub use group::assignor::{Assignor, GroupSubscription, MemberSubscription};
 pub use group::{GroupDescription, GroupOffset, GroupState, MemberDescription, OffsetAndMetadata};
 pub use log::config::{Durability, TopicConfig, WhenFull};
 pub use log::recovery::{CutTail, PartitionRecovery, RecoveryMode};
-pub use metrics::{GroupLag, LatencySnapshot, MetricsSnapshot};
+pub use metrics::{GroupLag, LatencySnapshot, MetricsSnapshot, ShareGroupMetrics, ShareTotals};
 pub use producer::{Delivery, Producer, ProducerBuilder};
 pub use record::compression::Codec;
 pub use record::control::{ControlRecord, TransactionResult};

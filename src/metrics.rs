@@ -133,12 +133,47 @@ impl Metrics {
             segments_deleted: self.segments_deleted.value(),
             commits: self.commits.value(),
             group_lags: Vec::new(),
+            share_groups: Vec::new(),
             maintenance_failures: self.maintenance_failures.value(),
         }
     }
 }
 
-/// What a broker has done since it was opened. All numbers count up from 0.
+/// What a broker has done since it was opened. All numbers count up from 0, but for those that say how
+/// it is with groups at the moment.
+///
+/// With the crate's feature `metrics` the background thread tells all of it to the program's recorder
+/// twice a second, each metric with the label `directory`:
+///
+/// | metric | kind | field |
+/// |---|---|---|
+/// | `sapwood_batches_appended_total` | counter | `batches_appended` |
+/// | `sapwood_records_appended_total` | counter | `records_appended` |
+/// | `sapwood_bytes_appended_total` | counter | `bytes_appended` |
+/// | `sapwood_reads_total` | counter | `reads` |
+/// | `sapwood_bytes_read_total` | counter | `bytes_read` |
+/// | `sapwood_records_consumed_total` | counter | `records_consumed` |
+/// | `sapwood_syncs_total` | counter | `syncs` |
+/// | `sapwood_batches_synced_total` | counter | `batches_synced` |
+/// | `sapwood_sync_microseconds_total` | counter | `sync_latency`, all together |
+/// | `sapwood_segments_rolled_total` | counter | `segments_rolled` |
+/// | `sapwood_segments_deleted_total` | counter | `segments_deleted` |
+/// | `sapwood_commits_total` | counter | `commits` |
+/// | `sapwood_maintenance_failures_total` | counter | `maintenance_failures` |
+///
+/// And with the labels `group`, `topic` and `partition` too:
+///
+/// | metric | kind | field |
+/// |---|---|---|
+/// | `sapwood_group_lag_records` | gauge | [`GroupLag::lag`] |
+/// | `sapwood_share_group_lag_records` | gauge | [`ShareGroupMetrics::lag`] |
+/// | `sapwood_share_group_acquired_records` | gauge | [`ShareGroupMetrics::acquired`] |
+/// | `sapwood_share_group_in_flight_records` | gauge | [`ShareGroupMetrics::in_flight`] |
+/// | `sapwood_share_group_delayed_records` | gauge | [`ShareGroupMetrics::delayed`] |
+/// | `sapwood_share_group_acknowledged_total`, `kind` = `accept`, `release`, `reject` | counter | [`ShareTotals::accepted`], `released`, `rejected` |
+/// | `sapwood_share_group_given_up_total` | counter | [`ShareTotals::given_up`] |
+/// | `sapwood_share_group_timed_out_total` | counter | [`ShareTotals::timed_out`] |
+/// | `sapwood_share_group_dead_letters_total` | counter | [`ShareTotals::dead_letters`] |
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MetricsSnapshot {
@@ -168,6 +203,8 @@ pub struct MetricsSnapshot {
     pub commits: u64,
     /// How far every group is behind, in each partition for which it has committed an offset.
     pub group_lags: Vec<GroupLag>,
+    /// What every share group does, in each partition of which it takes records.
+    pub share_groups: Vec<ShareGroupMetrics>,
     /// Turns of the background thread in which something failed. What it was shows where it
     /// matters: a partition that has stopped says why to whoever appends to it.
     pub maintenance_failures: u64,
@@ -189,6 +226,60 @@ impl GroupLag {
     pub(crate) fn new(group: &str, topic_partition: TopicPartition, lag: u64) -> Self {
         Self { group: group.to_owned(), topic_partition, lag }
     }
+}
+
+/// What a share group does in a partition.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use sapwood::{Broker, Record, TopicConfig};
+/// # let broker = Broker::in_memory()?;
+/// # let jobs = broker.create_topic("jobs", TopicConfig::default())?;
+/// jobs.partition(0)?.append(&[Record::new("one"), Record::new("two"), Record::new("three")])?;
+/// let mut worker = broker.share_consumer("workers").max_poll_records(2).subscribe(["jobs"])?;
+/// let records = worker.poll(Duration::ZERO)?;
+/// records.iter().next().expect("there are two").accept()?;
+/// let workers = &broker.metrics()?.share_groups[0];
+/// assert_eq!((workers.acquired, workers.lag, workers.totals.accepted), (1, 2, 1));
+/// # Ok::<(), sapwood::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShareGroupMetrics {
+    /// The group.
+    pub group: String,
+    /// The partition.
+    pub topic_partition: TopicPartition,
+    /// How many offsets are still to be done.
+    pub lag: u64,
+    /// Records that workers have.
+    pub acquired: u64,
+    /// Those, and records that have been handed out before and wait to be again.
+    pub in_flight: u64,
+    /// Records that were passed over: it is not their time yet.
+    pub delayed: u64,
+    /// What has become of the records that workers had.
+    pub totals: ShareTotals,
+}
+
+/// What has become of the records that a share group's workers had, in a partition: counted up from 0 since
+/// the broker was opened or the group was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ShareTotals {
+    /// Done.
+    pub accepted: u64,
+    /// Let go, to be delivered again: also by being dropped.
+    pub released: u64,
+    /// Given up by a worker.
+    pub rejected: u64,
+    /// Given up because they were delivered as often as a record may be.
+    pub given_up: u64,
+    /// Their locks were over before anything was said of them, and they are delivered again. This is found
+    /// out when somebody polls.
+    pub timed_out: u64,
+    /// Copies made in a dead-letter topic; of one record there may be several if copying it has failed.
+    pub dead_letters: u64,
 }
 
 /// How often something took how long.

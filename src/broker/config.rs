@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::broker::coordinators::Coordinators;
 use crate::broker::maintenance::Maintenance;
 use crate::broker::{Broker, Shared};
 use crate::error::{Error, Result};
@@ -226,21 +227,21 @@ impl BrokerBuilder {
         let (manager, report) = found.open()?;
         tell(&report);
         let manager = Arc::new(manager);
-        let groups = Arc::new(GroupCoordinator::open(&manager, self.group_max_size)?);
+        let groups = GroupCoordinator::open(&manager, self.group_max_size)?;
         let shares = ShareCoordinator::open(&manager)?;
+        let coordinators = Arc::new(Coordinators { groups, shares });
         let maintenance = Arc::new(Maintenance::new(self.clock, self.retention_check_interval));
         let shared = Arc::new(Shared {
             manager,
             maintenance: Arc::clone(&maintenance),
-            groups: Arc::clone(&groups),
-            shares,
+            coordinators: Arc::clone(&coordinators),
             report,
             closed: AtomicBool::new(false),
             closing: Mutex::new(()),
             changing_topics: Mutex::new(()),
         });
         if self.background_thread && mode == OpenMode::Write {
-            maintenance.start(&groups)?;
+            maintenance.start(&coordinators)?;
         }
         Ok(Broker(shared))
     }

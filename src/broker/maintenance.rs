@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::broker::coordinators::Coordinators;
 use crate::error::{Error, Result};
 use crate::events;
 use crate::group::coordinator::GroupCoordinator;
@@ -112,25 +113,26 @@ impl Maintenance {
     }
 
     /// Starts the background thread. It ends with [`Self::stop`], or when the broker is gone.
-    pub(crate) fn start(self: &Arc<Self>, groups: &Arc<GroupCoordinator>) -> Result<()> {
-        let directory = groups.manager().directory().to_owned();
-        let (this, groups) = (Arc::clone(self), Arc::downgrade(groups));
+    pub(crate) fn start(self: &Arc<Self>, coordinators: &Arc<Coordinators>) -> Result<()> {
+        let directory = coordinators.groups.manager().directory().to_owned();
+        let (this, coordinators) = (Arc::clone(self), Arc::downgrade(coordinators));
         let thread = std::thread::Builder::new()
             .name("sapwood-maintenance".to_owned())
-            .spawn(move || this.run_until_stopped(&groups))
+            .spawn(move || this.run_until_stopped(&coordinators))
             .map_err(|error| Error::io("start the background thread for", &directory, error))?;
         *self.thread.lock() = Some(thread);
         Ok(())
     }
 
-    fn run_until_stopped(&self, groups: &Weak<GroupCoordinator>) {
+    fn run_until_stopped(&self, coordinators: &Weak<Coordinators>) {
         loop {
-            let Some(groups) = groups.upgrade() else { return };
-            if let Err(error) = self.run(&groups) {
+            let Some(coordinators) = coordinators.upgrade() else { return };
+            if let Err(error) = self.run(&coordinators) {
                 events::maintenance_failed(&error);
-                groups.manager().environment().metrics.maintenance_failures.increment();
+                let environment = coordinators.groups.manager().environment();
+                environment.metrics.maintenance_failures.increment();
             }
-            drop(groups);
+            drop(coordinators);
             if self.wait_for_turn() {
                 return;
             }
@@ -184,7 +186,8 @@ impl Maintenance {
     }
 
     /// One turn: does everything that is due. Goes on after a failure, and returns the first.
-    pub(crate) fn run(&self, groups: &GroupCoordinator) -> Result<()> {
+    pub(crate) fn run(&self, coordinators: &Coordinators) -> Result<()> {
+        let groups = &coordinators.groups;
         let mut turn = self.turn.lock();
         let _span = events::maintaining();
         let now = self.clock.monotonic();
@@ -212,7 +215,7 @@ impl Maintenance {
                 written.flush_due(&mut failures);
             }
             #[cfg(feature = "metrics")]
-            publish(groups);
+            publish(coordinators);
         }
         let by_clock = now.saturating_sub(turn.last_retention) >= self.retention_check_interval;
         if by_clock {
@@ -240,10 +243,10 @@ impl Maintenance {
 
 /// Hands the counters to whatever recorder the program has.
 #[cfg(feature = "metrics")]
-fn publish(groups: &GroupCoordinator) {
+fn publish(coordinators: &Coordinators) {
     // A broker that is being closed has nothing to tell any more.
-    if let Ok(snapshot) = groups.snapshot() {
-        snapshot.publish(&groups.manager().directory().to_string_lossy());
+    if let Ok(snapshot) = coordinators.snapshot() {
+        snapshot.publish(&coordinators.groups.manager().directory().to_string_lossy());
     }
 }
 

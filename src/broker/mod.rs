@@ -5,6 +5,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod config;
+pub(crate) mod coordinators;
 pub(crate) mod groups;
 pub(crate) mod maintenance;
 pub(crate) mod salvage;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use self::config::BrokerBuilder;
+use self::coordinators::Coordinators;
 use self::maintenance::Maintenance;
 use self::verify::{VerifyProgress, VerifyReport};
 use crate::error::{Error, Result};
@@ -72,8 +74,7 @@ pub struct Broker(Arc<Shared>);
 struct Shared {
     manager: Arc<LogManager>,
     maintenance: Arc<Maintenance>,
-    groups: Arc<GroupCoordinator>,
-    shares: ShareCoordinator,
+    coordinators: Arc<Coordinators>,
     report: RecoveryReport,
     closed: AtomicBool,
     /// Taken to close: whoever closes too returns when the directory is free.
@@ -152,7 +153,7 @@ impl Broker {
         // Should forgetting have failed when a topic of this name was deleted: no group may take
         // records of the new one for consumed.
         if matches!(self.0.manager.topic(name), Err(Error::UnknownTopic { .. })) {
-            self.0.groups.forget_topic(name)?;
+            self.groups().forget_topic(name)?;
         }
         let topic = self.0.manager.create_topic(name, config)?;
         self.look_at_flush_intervals();
@@ -205,8 +206,8 @@ impl Broker {
         let _one_at_a_time = self.0.changing_topics.lock();
         let id = self.0.manager.topic(name).map(|topic| topic.topic_id());
         self.0.manager.delete_topic(name)?;
-        self.0.groups.forget_topic(name)?;
-        id.map_or(Ok(()), |id| self.0.shares.forget_topic(id))
+        self.groups().forget_topic(name)?;
+        id.map_or(Ok(()), |id| self.shares().forget_topic(id))
     }
 
     /// Changes settings of a topic, durably; they hold from then on, also for handles that exist.
@@ -268,15 +269,16 @@ impl Broker {
         &self.0.report
     }
 
-    /// What the broker has done since it was opened, and how far its groups are behind.
+    /// What the broker has done since it was opened, how far its groups are behind, and what its share
+    /// groups do.
     ///
     /// # Errors
     ///
     /// [`Error::Closed`]; in a broker that was opened read-only also those of reading what the
-    /// writing process has committed.
+    /// writing process has stored.
     pub fn metrics(&self) -> Result<MetricsSnapshot> {
         self.check_open()?;
-        self.0.groups.snapshot()
+        self.0.coordinators.snapshot()
     }
 
     /// Reads every record of every topic and checks everything about it: checksums, codecs, the
@@ -336,7 +338,7 @@ impl Broker {
     pub fn run_maintenance(&self) -> Result<()> {
         self.check_open()?;
         match self.0.manager.mode() {
-            OpenMode::Write => self.0.maintenance.run(&self.0.groups),
+            OpenMode::Write => self.0.maintenance.run(&self.0.coordinators),
             OpenMode::ReadOnly => Ok(()),
         }
     }
@@ -361,7 +363,7 @@ impl Broker {
         let flushed = self.0.maintenance.close();
         self.0.manager.fence();
         // A member that has no partition waits for none of the logs that were just fenced.
-        self.0.groups.members().wake_all();
+        self.groups().members().wake_all();
         let closed = self.0.manager.close();
         flushed.and(closed)
     }
@@ -376,11 +378,11 @@ impl Broker {
     }
 
     pub(crate) fn groups(&self) -> &GroupCoordinator {
-        &self.0.groups
+        &self.0.coordinators.groups
     }
 
     pub(crate) fn shares(&self) -> &ShareCoordinator {
-        &self.0.shares
+        &self.0.coordinators.shares
     }
 
     pub(crate) fn maintenance(&self) -> &Maintenance {

@@ -1,10 +1,13 @@
 //! The counters of a broker for the crate `metrics`, and so for whatever exporter the program has.
 
-use super::MetricsSnapshot;
+use metrics::Label;
+
+use super::{MetricsSnapshot, ShareGroupMetrics};
 
 impl MetricsSnapshot {
-    /// Hands all values to the recorder, under the name of the broker's directory. Counters are set
-    /// and not added to, so that this may be done at any time and by anybody.
+    /// Hands all values to the recorder, under the names in the table at [`MetricsSnapshot`] and that of the
+    /// broker's directory. Counters are set and not added to, so that this may be done at any time and by
+    /// anybody.
     pub(crate) fn publish(&self, directory: &str) {
         for (name, value) in [
             ("sapwood_batches_appended_total", self.batches_appended),
@@ -34,6 +37,45 @@ impl MetricsSnapshot {
                 "partition" => of.partition().to_string(),
             )
             .set(lag.lag as f64);
+        }
+        for group in &self.share_groups {
+            group.publish(directory);
+        }
+    }
+}
+
+impl ShareGroupMetrics {
+    fn publish(&self, directory: &str) {
+        let of = &self.topic_partition;
+        let labels = [
+            Label::new("directory", directory.to_owned()),
+            Label::new("group", self.group.clone()),
+            Label::new("topic", of.topic().to_owned()),
+            Label::new("partition", of.partition().to_string()),
+        ];
+        for (name, value) in [
+            ("sapwood_share_group_lag_records", self.lag),
+            ("sapwood_share_group_acquired_records", self.acquired),
+            ("sapwood_share_group_in_flight_records", self.in_flight),
+            ("sapwood_share_group_delayed_records", self.delayed),
+        ] {
+            #[allow(clippy::cast_precision_loss)] // gauges are floating-point numbers
+            metrics::gauge!(name, labels.iter()).set(value as f64);
+        }
+        let totals = self.totals;
+        for (kind, value) in
+            [("accept", totals.accepted), ("release", totals.released), ("reject", totals.rejected)]
+        {
+            let kind = Label::from_static_parts("kind", kind);
+            let labels: Vec<_> = labels.iter().cloned().chain([kind]).collect();
+            metrics::counter!("sapwood_share_group_acknowledged_total", labels).absolute(value);
+        }
+        for (name, value) in [
+            ("sapwood_share_group_given_up_total", totals.given_up),
+            ("sapwood_share_group_timed_out_total", totals.timed_out),
+            ("sapwood_share_group_dead_letters_total", totals.dead_letters),
+        ] {
+            metrics::counter!(name, labels.iter()).absolute(value);
         }
     }
 }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::error::{Error, Result};
 use crate::group::check_group_id;
 use crate::log::recovery::RecoveryMode;
+use crate::metrics::ShareGroupMetrics;
 use crate::share_group::partition::SharePartition;
 use crate::share_group::state_log::{Replay, STATE_TOPIC, StateLog, Windows, state_topic_config};
 use crate::share_group::state_records::ShareKey;
@@ -293,6 +294,21 @@ impl ShareCoordinator {
         Ok(Some(ShareGroupDescription { group: group.to_owned(), members, partitions }))
     }
 
+    /// What all groups do, in order.
+    pub(crate) fn measure(&self) -> Result<Vec<ShareGroupMetrics>> {
+        let shares = match self.manager.mode() {
+            OpenMode::Write => {
+                let groups = self.groups.lock();
+                groups.values().flat_map(|group| group.partitions.values().cloned()).collect()
+            }
+            OpenMode::ReadOnly => self.read()?,
+        };
+        let mut measured: Vec<_> = shares.iter().map(|share| measure(share)).collect();
+        measured
+            .sort_by(|a, b| (&a.group, &a.topic_partition).cmp(&(&b.group, &b.topic_partition)));
+        Ok(measured)
+    }
+
     /// What the writing process has stored, in order of groups.
     fn read(&self) -> Result<Vec<Arc<SharePartition>>> {
         self.manager.follow_topics()?;
@@ -355,7 +371,8 @@ fn open_partition(
 
 fn describe(share: &SharePartition) -> SharePartitionDescription {
     let high_watermark = share.partition().high_watermark();
-    share.look(|window, counts| {
+    share.look(|window, _| {
+        let counts = window.counts();
         let mut delivery_counts = DeliveryCounts::default();
         for range in window.ranges().filter(|range| !range.state.is_terminal()) {
             let records = range.offsets.end - range.offsets.start;
@@ -369,7 +386,23 @@ fn describe(share: &SharePartition) -> SharePartitionDescription {
             in_flight: counts.in_flight(),
             delayed: counts.delayed,
             delivery_counts,
-            lag: counts.in_flight() + counts.delayed + high_watermark.saturating_sub(window.end()),
+            lag: window.lag(high_watermark),
+        }
+    })
+}
+
+fn measure(share: &SharePartition) -> ShareGroupMetrics {
+    let high_watermark = share.partition().high_watermark();
+    share.look(|window, totals| {
+        let counts = window.counts();
+        ShareGroupMetrics {
+            group: share.group().to_owned(),
+            topic_partition: share.topic_partition().clone(),
+            lag: window.lag(high_watermark),
+            acquired: counts.acquired,
+            in_flight: counts.in_flight(),
+            delayed: counts.delayed,
+            totals,
         }
     })
 }

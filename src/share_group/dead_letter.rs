@@ -170,6 +170,7 @@ impl Letters<'_> {
         let room = Some(Deadline::after(std::time::Duration::ZERO));
         let appended = self.to.append_sealed(self.builder.sealed(), count, now, room)?;
         self.builder.clear();
+        self.share.count_dead_letters(count as u64);
         self.next_offset = Some(appended.next_offset);
         Ok(())
     }

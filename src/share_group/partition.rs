@@ -14,6 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
 use crate::log::end_offsets::Wakeup;
+use crate::metrics::ShareTotals;
 use crate::record::Record;
 use crate::record::builder::BatchBuilder;
 use crate::share_group::backoff::Backoff;
@@ -22,7 +23,7 @@ use crate::share_group::state_log::StateLog;
 use crate::share_group::state_records::{
     ShareKey, ShareRecordKind, encode_snapshot, encode_update,
 };
-use crate::share_group::window::{Counts, Limits, StateRange, Window};
+use crate::share_group::window::{Limits, StateRange, Window};
 use crate::time::{Clock, Timestamp};
 use crate::topic::Partition;
 use crate::topic_partition::TopicPartition;
@@ -55,6 +56,7 @@ struct PartitionState {
     /// A poll has left records because too many are in flight.
     has_left_some: bool,
     waiters: Vec<Arc<Wakeup>>,
+    totals: ShareTotals,
     scratch: Scratch,
 }
 
@@ -101,7 +103,8 @@ impl NotHandedOut {
     }
 }
 
-/// What a worker says of records that it has.
+/// What is said of records that somebody has: by the worker that has them, or, the last two, by who has
+/// [condemned](SharePartition::condemn) them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Acknowledgement {
     Accept,
@@ -113,6 +116,10 @@ pub(crate) enum Acknowledgement {
     Reject,
     /// The lock is to last this long from now.
     Renew(Duration),
+    /// They were delivered too often: never deliver them again.
+    GiveUp,
+    /// They cannot be given up now. Try again after this time.
+    Postpone(Duration),
 }
 
 /// What became of an acknowledgement.
@@ -145,6 +152,7 @@ impl SharePartition {
                 is_forgotten: false,
                 has_left_some: false,
                 waiters: Vec::new(),
+                totals: ShareTotals::default(),
                 scratch: Scratch {
                     builder: BatchBuilder::new(),
                     value: Vec::new(),
@@ -187,7 +195,8 @@ impl SharePartition {
     /// The state as of now: what has come due by now has happened.
     fn lock_now(&self, now: Duration, backoff: Backoff) -> MutexGuard<'_, PartitionState> {
         let mut state = self.state.lock();
-        state.window.let_time_pass(now, |delivery_count| backoff.after(delivery_count));
+        let lost = state.window.let_time_pass(now, |delivery_count| backoff.after(delivery_count));
+        state.totals.timed_out += lost;
         state.window.pass(self.partition.log_start_offset());
         state
     }
@@ -312,10 +321,8 @@ impl SharePartition {
         offsets: impl Iterator<Item = &'a Range<u64>> + Clone,
         what: Acknowledgement,
     ) -> Result<Acknowledged> {
-        let now = match what {
-            Acknowledgement::Accept | Acknowledgement::Reject => Duration::ZERO,
-            _ => self.clock().monotonic(),
-        };
+        let is_stored = what.is_stored();
+        let now = if is_stored { Duration::ZERO } else { self.clock().monotonic() };
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let mut late = Vec::new();
@@ -333,16 +340,18 @@ impl SharePartition {
             }
             note_late(&mut late, at..offsets.end);
         }
-        let is_stored = matches!(what, Acknowledgement::Accept | Acknowledgement::Reject);
         let stored_to =
             if is_stored && !state.scratch.changes.is_empty() { self.write(state)? } else { None };
         let changes = std::mem::take(&mut state.scratch.changes);
+        let mut records = 0;
         for (offsets, _) in &changes {
+            records += offsets.end - offsets.start;
             let count = state.window.states(offsets.clone()).next();
             let count = count.map_or(0, |range| range.state.delivery_count());
             state.window.change(offsets.clone(), what.event(id, now, count), |_| {});
         }
         state.scratch.changes = changes;
+        what.count(records, &mut state.totals);
         let is_let_go = !is_stored && !matches!(what, Acknowledgement::Renew(_));
         if is_let_go || std::mem::take(&mut state.has_left_some) {
             state.wake();
@@ -442,10 +451,15 @@ impl SharePartition {
         }
     }
 
-    /// Where the window begins and ends, and what is in it.
-    pub(crate) fn look<T>(&self, look: impl FnOnce(&Window, Counts) -> T) -> T {
+    /// Copies of its records were made in a dead-letter topic.
+    pub(crate) fn count_dead_letters(&self, records: u64) {
+        self.state.lock().totals.dead_letters += records;
+    }
+
+    /// Where the window begins and ends, what is in it, and what became of what was.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Window, ShareTotals) -> T) -> T {
         let state = self.state.lock();
-        look(&state.window, state.window.counts())
+        look(&state.window, state.totals)
     }
 }
 
@@ -456,6 +470,21 @@ impl PartitionState {
 }
 
 impl Acknowledgement {
+    /// Whether it has to outlive the process.
+    fn is_stored(self) -> bool {
+        matches!(self, Self::Accept | Self::Reject | Self::GiveUp)
+    }
+
+    fn count(self, records: u64, totals: &mut ShareTotals) {
+        match self {
+            Self::Accept => totals.accepted += records,
+            Self::Release(_) | Self::ReleaseAfter(_) => totals.released += records,
+            Self::Reject => totals.rejected += records,
+            Self::GiveUp => totals.given_up += records,
+            Self::Renew(_) | Self::Postpone(_) => {}
+        }
+    }
+
     /// What it does to a record that was delivered so often.
     fn event(self, by: AcquisitionId, now: Duration, delivery_count: u16) -> DeliveryEvent {
         let after = |wait: Duration| {
@@ -463,11 +492,13 @@ impl Acknowledgement {
         };
         match self {
             Self::Accept => DeliveryEvent::Accept { by },
-            Self::Reject => DeliveryEvent::Reject { by },
+            Self::Reject | Self::GiveUp => DeliveryEvent::Reject { by },
             Self::Release(backoff) => {
                 DeliveryEvent::Release { by, not_before: after(backoff.after(delivery_count)) }
             }
-            Self::ReleaseAfter(wait) => DeliveryEvent::Release { by, not_before: after(wait) },
+            Self::ReleaseAfter(wait) | Self::Postpone(wait) => {
+                DeliveryEvent::Release { by, not_before: after(wait) }
+            }
             Self::Renew(wait) => DeliveryEvent::Renew { by, until: now.saturating_add(wait) },
         }
     }

@@ -119,6 +119,12 @@ impl Window {
         self.counts
     }
 
+    /// How many offsets are still to be done, in the window and behind it.
+    pub(crate) fn lag(&self, high_watermark: u64) -> u64 {
+        let counts = self.counts;
+        counts.in_flight() + counts.delayed + high_watermark.saturating_sub(self.end)
+    }
+
     pub(crate) fn ranges(&self) -> impl ExactSizeIterator<Item = &StateRange> {
         self.ranges.iter()
     }
@@ -182,11 +188,17 @@ impl Window {
     }
 
     /// Lets locks time out and waiting times end. `backoff` says how long a record waits whose worker had
-    /// its time, by how often it has been delivered. Costs a look at a clock when nothing is due.
-    pub(crate) fn let_time_pass(&mut self, now: Duration, backoff: impl Fn(u16) -> Duration) {
+    /// its time, by how often it has been delivered. Costs a look at a clock when nothing is due. Returns
+    /// how many records have lost their locks.
+    pub(crate) fn let_time_pass(
+        &mut self,
+        now: Duration,
+        backoff: impl Fn(u16) -> Duration,
+    ) -> u64 {
         if now < self.quiet_until {
-            return;
+            return 0;
         }
+        let mut lost = 0;
         self.quiet_until = Duration::MAX;
         for range in &mut self.ranges {
             let not_before = match backoff(range.state.delivery_count()) {
@@ -197,6 +209,7 @@ impl Window {
             let passed = timed_out.or_else(|_| range.state.next(DeliveryEvent::ComeDue { now }));
             if let Ok(state) = passed {
                 let records = range.offsets.end - range.offsets.start;
+                lost += if timed_out.is_ok() { records } else { 0 };
                 self.counts.subtract(range.state, records);
                 self.counts.add(state, records);
                 range.state = state;
@@ -206,6 +219,7 @@ impl Window {
             }
         }
         self.join(0, self.ranges.len());
+        lost
     }
 
     /// The log begins at `log_start` by now. Records before it that nobody has are archived; those that a

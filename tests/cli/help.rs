@@ -12,20 +12,21 @@ Looks into a directory of topics, and changes what is in it
 Usage: sapwood [OPTIONS] <COMMAND>
 
 Commands:
-  topics       List, describe, create, alter and delete topics
-  produce      Store lines as records of a topic
-  consume      Print records of a topic
-  groups       List, describe, reset and delete consumer groups
-  perf         Measure rates and latencies
-  metrics      Print a snapshot of the directory in Prometheus' text form
-  top          Watch topics, rates, retention and groups in the terminal
-  dump         Show what lies in the files, batch by batch
-  verify       Read everything and say what is damaged
-  salvage      Make a new directory of what is intact of a damaged one
-  backup       Make a copy of the directory, also while it is in use
-  graduate     Prepare a directory for a Kafka broker to take over
-  completions  Print a script that completes commands and options in a shell
-  help         Print this message or the help of the given subcommand(s)
+  topics        List, describe, create, alter and delete topics
+  produce       Store lines as records of a topic
+  consume       Print records of a topic
+  groups        List, describe, reset and delete consumer groups
+  share-groups  List, describe and delete share groups
+  perf          Measure rates and latencies
+  metrics       Print a snapshot of the directory in Prometheus' text form
+  top           Watch topics, rates, retention and groups in the terminal
+  dump          Show what lies in the files, batch by batch
+  verify        Read everything and say what is damaged
+  salvage       Make a new directory of what is intact of a damaged one
+  backup        Make a copy of the directory, also while it is in use
+  graduate      Prepare a directory for a Kafka broker to take over
+  completions   Print a script that completes commands and options in a shell
+  help          Print this message or the help of the given subcommand(s)
 
 Options:
       --dir <DIR>     The directory of topics [env: SAPWOOD_DIR]
@@ -72,6 +73,9 @@ fn every_command_has_examples() {
         "groups describe",
         "groups reset-offsets",
         "groups delete",
+        "share-groups list",
+        "share-groups describe",
+        "share-groups delete",
         "perf produce",
         "perf consume",
         "metrics",

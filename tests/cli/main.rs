@@ -14,6 +14,7 @@ mod measure;
 mod produce;
 mod refusals;
 mod scene;
+mod share_groups;
 mod terminal;
 mod top;
 mod topics;

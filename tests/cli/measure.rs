@@ -146,15 +146,51 @@ sapwood_group_lag_records{group="billing",topic="orders",partition="1"} 0
 # TYPE sapwood_group_commit_timestamp_seconds gauge
 sapwood_group_commit_timestamp_seconds{group="billing",topic="orders",partition="0"} [..]
 sapwood_group_commit_timestamp_seconds{group="billing",topic="orders",partition="1"} [..]
+# HELP sapwood_share_group_start_offset Everything below it is done or given up.
+# TYPE sapwood_share_group_start_offset gauge
+# HELP sapwood_share_group_lag_records How many offsets are still to be done.
+# TYPE sapwood_share_group_lag_records gauge
+# HELP sapwood_share_group_in_flight_records Records that were handed out and are not done.
+# TYPE sapwood_share_group_in_flight_records gauge
+# HELP sapwood_share_group_delayed_records Records that were passed over because it is not their time.
+# TYPE sapwood_share_group_delayed_records gauge
+# HELP sapwood_share_group_highest_delivery_count How often the record was handed out that was most often, of those that are not done.
+# TYPE sapwood_share_group_highest_delivery_count gauge
 
 "##]]);
+}
+
+#[test]
+fn metrics_tell_of_share_groups_beside_the_process_that_has_them() {
+    let scene = Scene::with_share_groups();
+    let broker = scene.open();
+    let output = scene.run("metrics").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let of = |name: &str| {
+        let start = format!("sapwood_share_group_{name}{{");
+        let samples = text.lines().filter_map(|line| line.strip_prefix(&start));
+        samples.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let expected = |values: [u64; 3]| {
+        let labels = [("idle", "orders", 0), ("idle", "orders", 1), ("workers", "jobs", 0)];
+        let sample = |((group, topic, partition), value)| {
+            format!("group=\"{group}\",topic=\"{topic}\",partition=\"{partition}\"}} {value}")
+        };
+        labels.into_iter().zip(values).map(sample).collect::<Vec<_>>()
+    };
+    assert_eq!(of("start_offset"), expected([0, 0, 1]));
+    assert_eq!(of("lag_records"), expected([3, 3, 4]));
+    assert_eq!(of("in_flight_records"), expected([0, 0, 1]));
+    assert_eq!(of("delayed_records"), expected([0, 0, 1]));
+    assert_eq!(of("highest_delivery_count"), expected([0, 0, 1]));
+    drop(broker);
 }
 
 /// What a scraper would refuse: a sample without its HELP and TYPE right before it, a name or a label
 /// that is none, a value that is no number.
 #[test]
 fn metrics_are_as_a_scraper_wants_them() {
-    let scene = Scene::with_group();
+    let scene = Scene::with_share_groups();
     let output = scene.run("metrics").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.ends_with('\n'));

@@ -10,22 +10,25 @@ use snapbox::str;
 use crate::scene::{Scene, content};
 
 /// Every command that needs a directory; the second ones write.
-const READING: [&str; 7] = [
+const READING: [&str; 9] = [
     "topics list",
     "topics describe",
     "consume orders",
     "groups list",
     "groups describe",
+    "share-groups list",
+    "share-groups describe",
     "metrics",
     "perf consume orders",
 ];
-const WRITING: [&str; 8] = [
+const WRITING: [&str; 9] = [
     "topics alter orders --partitions 8",
     "topics delete orders",
     "produce orders",
     "consume orders --group billing",
     "groups reset-offsets billing --topic orders --to-earliest --execute",
     "groups delete billing",
+    "share-groups delete workers",
     "perf produce orders -n 1",
     "topics create other",
 ];
@@ -241,6 +244,7 @@ fn what_is_refused_leaves_the_directory_closed_in_order() {
         "consume ordres --group billing",
         "groups reset-offsets billing --topic ordres --to-earliest --execute",
         "groups delete nobody",
+        "share-groups delete nobody",
         "perf produce ordres",
     ] {
         let output = scene.run(refused).stdin("x\n").output().unwrap();

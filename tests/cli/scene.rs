@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sapwood::{
-    Broker, OffsetAndMetadata, Partition, Record, Timestamp, TopicConfig, TopicPartition,
+    Broker, NOT_BEFORE_HEADER, OffsetAndMetadata, Partition, Record, ShareConsumer, Timestamp,
+    TopicConfig, TopicPartition,
 };
 use snapbox::cmd::{Command, cargo_bin};
 use tempfile::TempDir;
@@ -50,6 +52,36 @@ impl Scene {
         scene
     }
 
+    /// The same, and `jobs` of six records, and two share groups. `workers` has done two of the jobs, has
+    /// let one go, and another one is for a later time; `idle` has done nothing of `orders`.
+    pub fn with_share_groups() -> Self {
+        let scene = Self::with_group();
+        let broker = scene.open();
+        let keep = TopicConfig::default().retention_ms(None);
+        let jobs = broker.create_topic("jobs", keep).unwrap().partition(0).unwrap();
+        let job = |number: u64| {
+            let record = Record::new("mail");
+            // In the year 2200.
+            if number == 2 { record.header(NOT_BEFORE_HEADER, "7258118400000") } else { record }
+        };
+        jobs.append(&(0..6).map(job).collect::<Vec<_>>()).unwrap();
+        let mut worker = scene.worker(&broker);
+        for record in &worker.poll(Duration::ZERO).unwrap() {
+            if record.offset() != 1 {
+                record.accept().unwrap();
+            }
+        }
+        drop(broker.share_consumer("idle").subscribe(["orders"]).unwrap());
+        drop(worker);
+        broker.close().unwrap();
+        scene
+    }
+
+    /// One of `workers`, who takes four jobs at most.
+    pub fn worker(&self, broker: &Broker) -> ShareConsumer {
+        broker.share_consumer("workers").max_poll_records(4).subscribe(["jobs"]).unwrap()
+    }
+
     pub fn open(&self) -> Broker {
         Broker::open(self.data()).unwrap()
     }
@@ -64,7 +96,7 @@ impl Scene {
         let mut consumer = broker.consumer().subscribe([topic]).unwrap();
         let mut values = BTreeMap::new();
         loop {
-            let records = consumer.poll(std::time::Duration::ZERO).unwrap();
+            let records = consumer.poll(Duration::ZERO).unwrap();
             if records.is_empty() {
                 return values.into_values().collect();
             }

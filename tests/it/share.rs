@@ -585,6 +585,8 @@ fn who_only_reads_cannot_work_but_sees_how_far_others_are() {
     let seen = described(&reader);
     assert_eq!((seen.start_offset, seen.end_offset, seen.lag), (1, 3, 4));
     assert_eq!(seen.delivery_counts.iter().collect::<Vec<_>>(), [(1, 2)]);
+    let measured = &reader.metrics().unwrap().share_groups[0];
+    assert_eq!((&*measured.group, measured.lag, measured.in_flight), ("workers", 4, 2));
     assert_eq!(reader.describe_share_group("nobody").unwrap(), None);
 }
 

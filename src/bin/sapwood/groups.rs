@@ -40,9 +40,13 @@ fn find_group(broker: &Broker, group: &str) -> Result<GroupDescription> {
     if let Some(description) = broker.describe_group(group)? {
         return Ok(description);
     }
-    let there = match broker.list_groups()?.as_slice() {
-        [] => "none has committed anything yet".to_owned(),
-        groups => format!("there are: {}", groups.join(", ")),
+    let there = if broker.describe_share_group(group)?.is_some() {
+        "it is a share group, see `sapwood share-groups`".to_owned()
+    } else {
+        match broker.list_groups()?.as_slice() {
+            [] => "none has committed anything yet".to_owned(),
+            groups => format!("there are: {}", groups.join(", ")),
+        }
     };
     Err(Stop::failed(Code::NotFound, format!("group {group:?} does not exist; {there}")))
 }
@@ -434,29 +438,35 @@ pub(crate) struct Delete {
 
 impl Delete {
     fn run(&self, directory: &Directory) -> Result {
-        let mut groups = self.groups.clone();
-        groups.sort();
-        groups.dedup();
-        directory.change(|broker| delete(broker, &groups))?;
+        let find = |broker: &Broker, group: &str| find_group(broker, group).map(drop);
+        let delete = |broker: &Broker, group: &str| broker.delete_group(group);
         // A closed pipe must not keep any of them: they are gone by now.
-        groups
+        delete_all(directory, &self.groups, find, delete)?
             .iter()
             .try_for_each(|group| say(format_args!("deleted group {}", output::printable(group))))
     }
 }
 
-fn delete(broker: &Broker, groups: &[String]) -> Result {
-    for group in groups {
-        find_group(broker, group)?;
-    }
-    for (number, group) in groups.iter().enumerate() {
-        let deleted = broker.delete_group(group).map_err(Stop::from);
-        deleted.map_err(|stop| match number {
-            0 => stop,
-            _ => stop.after(format_args!("{number} group(s) before it are deleted")),
-        })?;
-    }
-    Ok(())
+/// Deletes groups of one kind or the other, each once, or none if one of them is not found. Returns
+/// which.
+pub(crate) fn delete_all(
+    directory: &Directory,
+    groups: &[String],
+    find: impl Fn(&Broker, &str) -> Result,
+    delete: impl Fn(&Broker, &str) -> sapwood::Result<()>,
+) -> Result<BTreeSet<String>> {
+    let groups: BTreeSet<String> = groups.iter().cloned().collect();
+    directory.change(|broker| {
+        groups.iter().try_for_each(|group| find(broker, group))?;
+        for (number, group) in groups.iter().enumerate() {
+            delete(broker, group).map_err(Stop::from).map_err(|stop| match number {
+                0 => stop,
+                _ => stop.after(format_args!("{number} group(s) before it are deleted")),
+            })?;
+        }
+        Ok(())
+    })?;
+    Ok(groups)
 }
 
 #[cfg(test)]

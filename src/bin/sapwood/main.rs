@@ -28,6 +28,7 @@ mod produce;
 mod record_format;
 mod salvage;
 mod settings;
+mod share_groups;
 mod signals;
 mod top;
 mod topics;
@@ -87,6 +88,8 @@ enum Command {
     #[command(subcommand)]
     Groups(groups::Groups),
     #[command(subcommand)]
+    ShareGroups(share_groups::ShareGroups),
+    #[command(subcommand)]
     Perf(perf::Perf),
     Metrics(metrics::Metrics),
     Top(top::Top),
@@ -127,6 +130,7 @@ fn run(cli: Cli) -> Result {
         Command::Produce(command) => command.run(&directory),
         Command::Consume(command) => command.run(&directory),
         Command::Groups(command) => command.run(&directory),
+        Command::ShareGroups(command) => command.run(&directory),
         Command::Perf(command) => command.run(&directory),
         Command::Metrics(command) => command.run(&directory),
         Command::Top(command) => command.run(&directory),

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::Write as _;
 
 use clap::Args;
-use sapwood::{Broker, GroupOffset, Partition, Topic};
+use sapwood::{Broker, GroupOffset, Partition, SharePartitionDescription, Topic};
 
 use crate::directory::Directory;
 use crate::exit::Result;
@@ -31,6 +31,7 @@ impl Metrics {
         text.directory(&broker);
         text.topics(&broker.topics()?);
         text.groups(&broker)?;
+        text.share_groups(&broker)?;
         // Whole or not at all: half a snapshot would be taken for one.
         std::io::stdout().lock().write_all(text.0.as_bytes())?;
         Ok(())
@@ -94,6 +95,25 @@ impl Exposition {
         Ok(())
     }
 
+    fn share_groups(&mut self, broker: &Broker) -> Result {
+        let mut partitions = Vec::new();
+        for group in broker.list_share_groups()? {
+            let description = broker.describe_share_group(&group)?;
+            let of_group = description.into_iter().flat_map(|group| group.partitions);
+            partitions.extend(of_group.map(|partition| (group.clone(), partition)));
+        }
+        for (name, help, value) in OF_SHARE_GROUP {
+            self.family(name, help);
+            for (group, partition) in &partitions {
+                let of = &partition.topic_partition;
+                let labels: [Label<'_>; 3] =
+                    [("group", group), ("topic", &of.topic()), ("partition", &of.partition())];
+                self.sample(name, &labels, value(partition));
+            }
+        }
+        Ok(())
+    }
+
     /// All of them are gauges: a directory can be put back to an older state.
     fn family(&mut self, name: &str, help: &str) {
         add(&mut self.0, format_args!("# HELP {name} {help}\n# TYPE {name} gauge\n"));
@@ -147,6 +167,30 @@ const OF_GROUP: [Metric<GroupOffset>; 3] = [
         "sapwood_group_commit_timestamp_seconds",
         "When the group has committed, in seconds since 1970.",
         |offset| float(offset.commit_timestamp.as_millis().unsigned_abs()) / 1000.0,
+    ),
+];
+
+const OF_SHARE_GROUP: [Metric<SharePartitionDescription>; 5] = [
+    ("sapwood_share_group_start_offset", "Everything below it is done or given up.", |partition| {
+        float(partition.start_offset)
+    }),
+    ("sapwood_share_group_lag_records", "How many offsets are still to be done.", |partition| {
+        float(partition.lag)
+    }),
+    (
+        "sapwood_share_group_in_flight_records",
+        "Records that were handed out and are not done.",
+        |partition| float(partition.in_flight),
+    ),
+    (
+        "sapwood_share_group_delayed_records",
+        "Records that were passed over because it is not their time.",
+        |partition| float(partition.delayed),
+    ),
+    (
+        "sapwood_share_group_highest_delivery_count",
+        "How often the record was handed out that was most often, of those that are not done.",
+        |partition| f64::from(partition.delivery_counts.highest()),
     ),
 ];
 

@@ -496,10 +496,10 @@ fn bury(share: &SharePartition, config: &ShareConfig, to: Option<&Topic>) -> Res
             None => Ok(()),
         };
         let buried =
-            copied.and_then(|()| share.acknowledge(id, offsets(), Acknowledgement::Reject));
+            copied.and_then(|()| share.acknowledge(id, offsets(), Acknowledgement::GiveUp));
         if let Err(error) = buried {
             // They hold up nobody meanwhile.
-            let wait = Acknowledgement::ReleaseAfter(DEAD_LETTER_WAIT);
+            let wait = Acknowledgement::Postpone(DEAD_LETTER_WAIT);
             let _nothing_is_stored = share.acknowledge(id, offsets(), wait);
             return Err(error);
         }

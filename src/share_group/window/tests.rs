@@ -148,13 +148,16 @@ proptest! {
                 }
                 Op::Pass { seconds } => {
                     now += Duration::from_secs(seconds);
-                    window.let_time_pass(now, backoff);
+                    let lost = window.let_time_pass(now, backoff);
+                    let mut expected = 0;
                     for state in &mut model.states {
                         let not_before = now + backoff(state.delivery_count());
                         let timed_out = state.next(DeliveryEvent::TimeOut { now, not_before });
+                        expected += u64::from(timed_out.is_ok());
                         let passed = timed_out.or_else(|_| state.next(DeliveryEvent::ComeDue { now }));
                         *state = passed.unwrap_or(*state);
                     }
+                    prop_assert_eq!(lost, expected);
                 }
                 Op::LogStart { ahead } => {
                     log_start = (log_start + ahead).min(high_watermark);
