@@ -155,8 +155,10 @@ impl Fetcher {
         };
         let end = assigned.stable.map_or(log.ends().high_watermark(), |of| of.last_stable_offset);
         let mut fetched = log.read_below(end, position, assigned.cursor.as_ref(), read_len);
-        if let Err(Error::OffsetOutOfRange { .. }) = &fetched
+        // Once more if retention has passed by again since the reset.
+        while let Err(Error::OffsetOutOfRange { .. }) = &fetched
             && let Some(reset) = self.start.reset(&assigned.partition)?
+            && reset != position
         {
             assigned.seek(reset);
             position = reset;

@@ -491,3 +491,25 @@ fn brokers_producers_and_consumers_can_be_sent_to_threads_and_shared_by_them() {
     check::<sapwood::ConsumerBuilder>();
     check::<sapwood::Consumer>();
 }
+
+#[test]
+fn a_consumer_that_retention_overtakes_again_and_again_goes_on_at_the_log_start() {
+    const RECORDS: u64 = 500_000;
+    let broker = Broker::in_memory().unwrap();
+    let topic = topic(&broker, "orders", 1);
+    let partition = topic.partition(0).unwrap();
+    let mut consumer = broker.consumer().max_poll_records(1).subscribe(["orders"]).unwrap();
+    std::thread::scope(|scope| {
+        let retention = scope.spawn(|| {
+            for number in 0..RECORDS {
+                append(&topic, 0, number..number + 1, 1);
+                partition.delete_records(number + 1).unwrap();
+            }
+        });
+        while !retention.is_finished() {
+            consumer.poll(Duration::ZERO).unwrap();
+        }
+    });
+    append(&topic, 0, RECORDS..RECORDS + 1, 1);
+    assert_eq!(drain(&mut consumer).last(), Some(&(0, RECORDS, RECORDS.to_string())));
+}
