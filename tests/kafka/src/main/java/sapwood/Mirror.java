@@ -3,13 +3,18 @@ package sapwood;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collection;
+import java.util.HashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.AlterConfigOp;
+import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.config.ConfigResource;
 
 /** Kafka's side of the bridge in examples/kafka-bridge: its `test` calls this. */
 final class Mirror {
@@ -23,6 +28,8 @@ final class Mirror {
         switch (arguments[0]) {
             case "create" ->
                 create(cluster, Integer.parseInt(arguments[2]), List.of(arguments).subList(3, arguments.length));
+            case "hold" -> setInSyncReplicas(cluster, 2, List.of(arguments).subList(2, arguments.length));
+            case "release" -> setInSyncReplicas(cluster, 1, List.of(arguments).subList(2, arguments.length));
             case "produce" -> produce(cluster, arguments[2], Integer.parseInt(arguments[3]));
             case "exactly" -> compare(cluster, arguments[2], Path.of(arguments[3]), false);
             case "repeated" -> compare(cluster, arguments[2], Path.of(arguments[3]), true);
@@ -34,6 +41,17 @@ final class Mirror {
         // The records are old: by default retention would take them at once.
         cluster.create(names.stream().map(name ->
             new NewTopic(name, partitions, (short) 1).configs(Map.of("retention.ms", "-1"))).toList());
+    }
+
+    /** With two replicas required of one broker, it refuses every write for the time being. */
+    private static void setInSyncReplicas(Cluster cluster, int count, List<String> names) throws Exception {
+        ConfigEntry entry = new ConfigEntry("min.insync.replicas", Integer.toString(count));
+        Collection<AlterConfigOp> set = List.of(new AlterConfigOp(entry, AlterConfigOp.OpType.SET));
+        Map<ConfigResource, Collection<AlterConfigOp>> changes = new HashMap<>();
+        names.forEach(name -> changes.put(new ConfigResource(ConfigResource.Type.TOPIC, name), set));
+        try (Admin admin = cluster.admin()) {
+            admin.incrementalAlterConfigs(changes).all().get();
+        }
     }
 
     /** Transactions of which every third is aborted, for so many seconds; all kinds of null among the records. */
