@@ -3,13 +3,17 @@ package sapwood;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collection;
+import java.util.Collections;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.quota.ClientQuotaAlteration;
+import org.apache.kafka.common.quota.ClientQuotaEntity;
 
 /** Kafka's side of the bridge in examples/kafka-bridge: its `test` calls this. */
 final class Mirror {
@@ -23,6 +27,8 @@ final class Mirror {
         switch (arguments[0]) {
             case "create" ->
                 create(cluster, Integer.parseInt(arguments[2]), List.of(arguments).subList(3, arguments.length));
+            case "throttle" -> limit(cluster, Double.valueOf(arguments[2]));
+            case "unthrottle" -> limit(cluster, null);
             case "produce" -> produce(cluster, arguments[2], Integer.parseInt(arguments[3]));
             case "exactly" -> compare(cluster, arguments[2], Path.of(arguments[3]), false);
             case "repeated" -> compare(cluster, arguments[2], Path.of(arguments[3]), true);
@@ -34,6 +40,15 @@ final class Mirror {
         // The records are old: by default retention would take them at once.
         cluster.create(names.stream().map(name ->
             new NewTopic(name, partitions, (short) 1).configs(Map.of("retention.ms", "-1"))).toList());
+    }
+
+    /** How many bytes a second Kafka takes of each producer; null for as many as come. */
+    private static void limit(Cluster cluster, Double bytesPerSecond) throws Exception {
+        ClientQuotaEntity everybody = new ClientQuotaEntity(Collections.singletonMap(ClientQuotaEntity.CLIENT_ID, null));
+        ClientQuotaAlteration.Op rate = new ClientQuotaAlteration.Op("producer_byte_rate", bytesPerSecond);
+        try (Admin admin = cluster.admin()) {
+            admin.alterClientQuotas(List.of(new ClientQuotaAlteration(everybody, List.of(rate)))).all().get();
+        }
     }
 
     /** Transactions of which every third is aborted, for so many seconds; all kinds of null among the records. */
