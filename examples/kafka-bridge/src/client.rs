@@ -121,6 +121,8 @@ fn is_passing(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::OperationTimedOut
                 | RDKafkaErrorCode::RequestTimedOut
                 | RDKafkaErrorCode::Resolve
+                // What the client says of a partition that is there while it cannot ask anybody.
+                | RDKafkaErrorCode::UnknownPartition
                 | RDKafkaErrorCode::UnstableOffsetCommit
                 | RDKafkaErrorCode::WaitingForCoordinator
         )
